@@ -84,6 +84,11 @@ var ErrTooLarge = errors.New("event too large for the queue")
 // settling twice is a no-op.
 var ErrOutage = errors.New("event not settled: the database did not answer")
 
+// ErrUnstorable means that the database refuses the data of this batch (a value
+// out of range, a broken constraint): the same batch will be refused again, while
+// others go through.
+var ErrUnstorable = errors.New("event not settled: the database refuses its data")
+
 // ErrTurnMoved means that another worker's turn has begun: nothing was written and
 // this worker must stop.
 var ErrTurnMoved = errors.New("event not settled: another worker has taken its turn")

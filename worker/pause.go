@@ -1,0 +1,118 @@
+package worker
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/sethvargo/go-retry"
+)
+
+// Pause says why the worker is not settling; the zero value means that it is.
+type Pause struct {
+	// Why is "operator", "database" or "imagekit"; empty while working.
+	Why   string    `json:"why,omitempty"`
+	Note  string    `json:"note,omitempty"`
+	Since time.Time `json:"since,omitzero"`
+}
+
+// gate stops all batches while the database or ImageKit as a whole is away, or an
+// operator has paused the worker. While it is shut nothing is parked and no
+// attempt is counted; ingest goes on accepting.
+type gate struct {
+	log *slog.Logger
+	now func() time.Time
+
+	mu       sync.Mutex
+	operator *Pause
+	outage   *Pause
+	opened   chan struct{} // closed when the gate opens; nil while it is open
+}
+
+// pass waits until the gate is open.
+func (g *gate) pass(ctx context.Context) error {
+	for {
+		g.mu.Lock()
+		opened := g.opened
+		g.mu.Unlock()
+		if opened == nil {
+			return context.Cause(ctx)
+		}
+		select {
+		case <-opened:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// state says why the gate is shut. An operator's pause is named first: it does not
+// end by itself.
+func (g *gate) state() Pause {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.operator != nil:
+		return *g.operator
+	case g.outage != nil:
+		return *g.outage
+	}
+	return Pause{}
+}
+
+// settle opens or shuts according to the two reasons. The caller holds mu.
+func (g *gate) settle() {
+	shut := g.operator != nil || g.outage != nil
+	switch {
+	case shut && g.opened == nil:
+		g.opened = make(chan struct{})
+	case !shut && g.opened != nil:
+		close(g.opened)
+		g.opened = nil
+	}
+}
+
+func (g *gate) setOperator(paused bool, note string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case paused && g.operator == nil:
+		g.operator = &Pause{Why: "operator", Note: note, Since: g.now()}
+	case !paused:
+		g.operator = nil
+	}
+	g.settle()
+}
+
+// recover shuts the gate until probe succeeds, asking at growing intervals. The
+// first batch that meets an outage probes; the others wait at the gate.
+func (g *gate) recover(ctx context.Context, why string, cause error, probe func(context.Context) error) error {
+	g.mu.Lock()
+	if g.outage != nil {
+		g.mu.Unlock()
+		return g.pass(ctx)
+	}
+	g.outage = &Pause{Why: why, Note: cause.Error(), Since: g.now()}
+	g.settle()
+	g.mu.Unlock()
+	g.log.WarnContext(ctx, "worker.paused", "why", why, "cause", cause.Error())
+
+	backoff := retry.WithCappedDuration(15*time.Second, retry.WithJitterPercent(20, retry.NewExponential(250*time.Millisecond)))
+	err := retry.Do(ctx, backoff, func(ctx context.Context) error {
+		if err := probe(ctx); err != nil {
+			return retry.RetryableError(err)
+		}
+		return nil
+	})
+
+	g.mu.Lock()
+	since := g.outage.Since
+	g.outage = nil
+	g.settle()
+	g.mu.Unlock()
+	if err == nil {
+		g.log.InfoContext(ctx, "worker.resumed", "why", why, "after", g.now().Sub(since).Round(time.Millisecond).String())
+	}
+	return err
+}
