@@ -1,0 +1,5 @@
+package localpg
+
+// relocatedMark stands in the folder above bin and lib of an installation that
+// Fetch laid down.
+const relocatedMark = ".trueup-postgres"
