@@ -36,7 +36,7 @@ var checks = map[string]func(any) error{
 	"nats":        func(v any) error { return checkNATS(v.(URL)) },
 	"file":        text(checkFile),
 	"dir":         text(checkDir),
-	"prefix":      matches(`^[A-Za-z0-9_-]{1,32}$`, "letters, digits, _ and - only, at most 32"),
+	"prefix":      matches(`^[a-z][a-z0-9_-]{0,31}$`, "lower-case letters, digits, _ and -, beginning with a letter, at most 32"),
 	"field":       matches(`^[A-Za-z0-9_-]{1,64}$`, "the name of a custom metadata field: letters, digits, _ and -"),
 	"account":     matches(`^[A-Za-z0-9_.-]{1,64}$`, "letters, digits, dot, _ and - only, at most 64"),
 	"folder":      text(checkFolder),

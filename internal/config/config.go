@@ -79,7 +79,7 @@ type Queue struct {
 	URL             URL    `env:"NATS_URL" roles:"serve ingest worker migrate" required:"ingest worker" check:"nats" doc:"external NATS 2.12 or newer, comma-separated; unset: embedded under TRUEUP_DATA_DIR"`
 	Creds           string `env:"NATS_CREDS" roles:"serve ingest worker migrate" check:"file" doc:"path of a NATS credentials file"`
 	Prefix          string `env:"TRUEUP_STREAM_PREFIX,default=trueup" roles:"serve ingest worker migrate dev" check:"prefix" doc:"first part of the names of streams and subjects; apart for each installation"`
-	MaxBytes        Bytes  `env:"TRUEUP_QUEUE_MAX_BYTES,default=1GiB" roles:"serve ingest worker migrate dev" check:"positive" doc:"what the queue holds before ingest answers 503"`
+	MaxBytes        Bytes  `env:"TRUEUP_QUEUE_MAX_BYTES,default=2GiB" roles:"serve ingest worker migrate dev" check:"positive" doc:"what the queue holds before ingest answers 503"`
 	Replicas        int    `env:"TRUEUP_QUEUE_REPLICAS,default=0" roles:"migrate" check:"replicas" doc:"copies of the stream; 0: 3 on a cluster, else 1"`
 	AllowNondurable bool   `env:"TRUEUP_ALLOW_NONDURABLE" roles:"serve ingest dev" doc:"1: accept events even where fsync is not proven"`
 	DataDir         string `env:"TRUEUP_DATA_DIR,default=.trueup" roles:"serve dev emulator" check:"dir" doc:"where the embedded queue, and all of dev and the emulator, keep their files"`

@@ -70,7 +70,7 @@ func TestLoad(t *testing.T) {
 			{"burst", c.Listen.RateBurst, 200},
 			{"account", c.Ownership.Account, "demo_id"},
 			{"base url", c.ImageKit.BaseURL, "https://api.imagekit.io"},
-			{"queue", c.Queue.MaxBytes, Bytes(1 << 30)},
+			{"queue", c.Queue.MaxBytes, Bytes(2 << 30)},
 		} {
 			if x.got != x.want {
 				t.Errorf("%s: %v, want %v", x.what, x.got, x.want)

@@ -35,7 +35,7 @@ func TestDevEnv(t *testing.T) {
 		}
 	})
 	t.Run("IsTakenOverByAShell", func(t *testing.T) {
-		out, err := exec.Command("sh", "-ec", `. "$1"; printf '%s|' "$A" "$B" "$C" "$DATABASE_URL"`, "sh", path).CombinedOutput()
+		out, err := exec.CommandContext(t.Context(), "sh", "-ec", `. "$1"; printf '%s|' "$A" "$B" "$C" "$DATABASE_URL"`, "sh", path).CombinedOutput()
 		want := values["A"] + "|" + values["B"] + "||" + values["DATABASE_URL"] + "|"
 		if err != nil || string(out) != want {
 			t.Errorf("%v: %s, want %s", err, out, want)

@@ -39,7 +39,10 @@ func Help(w io.Writer) error {
 	for _, v := range Table() {
 		if v.Group != group {
 			group = v.Group
-			fmt.Fprintf(tw, "\n%s\t\t\n", group)
+			if err := tw.Flush(); err != nil {
+				return err
+			}
+			fmt.Fprintf(w, "\n%s\n", group)
 		}
 		fmt.Fprintf(tw, "  %s\t%s\t%s\n", v.Name, v.defaults(), v.Doc+v.needed())
 	}

@@ -7,16 +7,17 @@ import (
 )
 
 // Variable is one line of the table.
+// Its JSON form is what `trueup help config --json` prints.
 type Variable struct {
-	Name     string
-	Group    string // the title it stands under
-	Default  string
-	Dev      string // default of dev where it differs
-	Secret   bool   // may also be given as NAME_FILE
-	List     bool   // comma-separated
-	Roles    []Role // that use it
-	Required []Role
-	Doc      string
+	Name     string `json:"name"`
+	Group    string `json:"group"` // the title it stands under
+	Default  string `json:"default,omitempty"`
+	Dev      string `json:"dev,omitempty"`    // default of dev where it differs
+	Secret   bool   `json:"secret,omitempty"` // may also be given as NAME_FILE
+	List     bool   `json:"list,omitempty"`   // comma-separated
+	Roles    []Role `json:"roles"`            // that use it
+	Required []Role `json:"required,omitempty"`
+	Doc      string `json:"doc"`
 
 	checks []string
 	index  []int // of the field in Config

@@ -80,7 +80,7 @@ func TestSecretsDoNotReachTheLog(t *testing.T) {
 func TestRegistriesAreApart(t *testing.T) {
 	for range 2 {
 		rec := httptest.NewRecorder()
-		MetricsHandler(NewRegistry("v1")).ServeHTTP(rec, httptest.NewRequest("GET", "/metrics", nil))
+		MetricsHandler(NewRegistry("v1")).ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil))
 		if body := rec.Body.String(); rec.Code != 200 || !strings.Contains(body, `trueup_build_info{version="v1"} 1`) || !strings.Contains(body, "go_goroutines") {
 			t.Errorf("%d %s", rec.Code, body)
 		}
