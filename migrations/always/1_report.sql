@@ -1,0 +1,38 @@
+-- What one user may know of one report: the only thing the ingest role may call. The
+-- columns of imagekit_files are read through to_jsonb, so that an application may drop
+-- one without breaking it.
+CREATE OR REPLACE FUNCTION trueup.report(event_id text, caller text)
+RETURNS TABLE (state text, reason text, file jsonb)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  line  record;
+  own   text;
+  shown jsonb;
+BEGIN
+  SELECT l.file_id, l.end_kind, l.user_id INTO line FROM trueup.ledger l WHERE l.id = $1 AND l.user_id = $2;
+  IF FOUND AND line.end_kind = 'dead' THEN
+    -- A dead letter is not an answer; the event that replays it may have brought one.
+    SELECT l.file_id, l.end_kind, l.user_id INTO line
+      FROM trueup.dead_letters d JOIN trueup.ledger l ON l.id = d.replay_event
+      WHERE d.event_id = $1 AND d.state IN ('resolved', 'discarded') AND l.end_kind <> 'dead';
+  END IF;
+  IF NOT FOUND OR $2 = '' THEN
+    RETURN QUERY SELECT 'pending', '', NULL::jsonb;
+    RETURN;
+  END IF;
+  SELECT s.owner INTO own FROM trueup.file_state s WHERE s.file_id = line.file_id;
+  IF line.end_kind NOT IN ('done', 'superseded') OR own IS DISTINCT FROM $2 THEN
+    RETURN QUERY SELECT 'rejected', 'not_claimable', NULL::jsonb;
+    RETURN;
+  END IF;
+  SELECT to_jsonb(f) INTO shown FROM public.imagekit_files f WHERE f.file_id = line.file_id AND f.user_id = $2;
+  IF shown IS NOT NULL THEN
+    shown := jsonb_strip_nulls(jsonb_build_object(
+      'fileId', shown->'file_id', 'url', shown->'file_url', 'name', shown->'file_name', 'path', shown->'file_path',
+      'type', shown->'file_type', 'mime', shown->'mime', 'size', shown->'size_bytes',
+      'width', shown->'width', 'height', shown->'height', 'thumbnailUrl', shown->'thumbnail_url',
+      'createdAt', shown->'upload_timestamp', 'updatedAt', shown->'remote_updated_at'));
+  END IF;
+  RETURN QUERY SELECT 'verified', '', shown;
+END $$;
+REVOKE ALL ON FUNCTION trueup.report(text, text) FROM PUBLIC;
