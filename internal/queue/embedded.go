@@ -1,0 +1,92 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// embedded is a nats-server inside this process. It listens nowhere: the only way
+// in is a connection from this process.
+type embedded struct {
+	ns   *server.Server
+	lock *os.File
+}
+
+const startTimeout = 30 * time.Second
+
+func startEmbedded(c Config) (*embedded, error) {
+	dir, err := filepath.Abs(c.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("queue: directory %s: %w", c.Dir, err)
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	ns, err := startServer(c, dir)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return &embedded{ns: ns, lock: lock}, nil
+}
+
+func startServer(c Config, dir string) (*server.Server, error) {
+	ns, err := server.NewServer(&server.Options{
+		ServerName: c.Prefix, DontListen: true, NoSigs: true,
+		JetStream: true, StoreDir: dir, SyncAlways: !c.forgetful,
+		// Both bounds are set because the defaults are shares of the machine. The
+		// stream's own bound comes first; this one only leaves room for its files.
+		JetStreamMaxStore: c.MaxBytes + 256<<20, JetStreamMaxMemory: 16 << 20,
+		// A webhook of 1 MiB fits half of this, and the packer's share is half.
+		MaxPayload: c.payload,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("queue: embedded server in %s: %w", dir, err)
+	}
+	ns.SetLoggerV2(serverLog{c.Logger.With("part", "nats-server")}, false, false, false)
+	ns.Start()
+	if !ns.ReadyForConnections(startTimeout) || !ns.JetStreamEnabled() {
+		ns.Shutdown()
+		ns.WaitForShutdown()
+		return nil, fmt.Errorf("queue: embedded server in %s did not come up; its log says why", dir)
+	}
+	return ns, nil
+}
+
+// fsyncs reads back whether the running server syncs each message before it
+// confirms it. It is what the server goes by, not what we asked for.
+func (e *embedded) fsyncs() bool {
+	js := e.ns.JetStreamConfig()
+	return js != nil && js.SyncAlways
+}
+
+func (e *embedded) stop() error {
+	e.ns.Shutdown()
+	e.ns.WaitForShutdown()
+	return e.lock.Close()
+}
+
+// serverLog hands the server's lines to slog. Its notices are about its own start
+// and stop, so they are for debugging here.
+type serverLog struct{ log *slog.Logger }
+
+func (l serverLog) say(level slog.Level, format string, v ...any) {
+	ctx := context.Background()
+	if l.log.Enabled(ctx, level) {
+		l.log.Log(ctx, level, fmt.Sprintf(format, v...))
+	}
+}
+
+func (l serverLog) Noticef(format string, v ...any) { l.say(slog.LevelDebug, format, v...) }
+func (l serverLog) Warnf(format string, v ...any)   { l.say(slog.LevelWarn, format, v...) }
+func (l serverLog) Fatalf(format string, v ...any)  { l.say(slog.LevelError, format, v...) }
+func (l serverLog) Errorf(format string, v ...any)  { l.say(slog.LevelError, format, v...) }
+func (l serverLog) Debugf(format string, v ...any)  { l.say(slog.LevelDebug, format, v...) }
+func (l serverLog) Tracef(format string, v ...any)  { l.say(slog.LevelDebug, format, v...) }

@@ -1,0 +1,193 @@
+package queue
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/trueup/trueup/internal/event"
+)
+
+// An envelope on the wire, version 1:
+//
+//	"tru" 0x01            magic and version
+//	uvarint n, n bytes    envelope id
+//	uvarint               number of events
+//	per event:
+//	  uvarint n, n bytes  everything about it but the body, as JSON
+//	  uvarint n, n bytes  the body, byte for byte as received
+//
+// A reader ignores JSON fields it does not know, so that fields may be added while
+// old and new versions run side by side; whatever cannot be read that way needs a
+// new version byte. Text that is not UTF-8 loses its bad bytes (U+FFFD), times keep
+// microseconds; evidence is the body, and that is kept exactly.
+const (
+	wireMagic   = "tru\x01"
+	maxIDBytes  = 64
+	maxHeader   = 256 << 10 // of one event's JSON; ours are below 4 KiB
+	maxInBinary = 4096      // events a reader accepts: a later version may pack more than MaxEvents
+)
+
+var (
+	errNotEnvelope = errors.New("not an envelope of trueup")
+	errVersion     = errors.New("envelope of a version this trueup does not know")
+	errCut         = errors.New("envelope is cut short")
+)
+
+// wireEvent is an event without its body. Short names: it is written once per event.
+type wireEvent struct {
+	ID         string            `json:"i"`
+	Source     event.Source      `json:"s"`
+	Origin     event.Source      `json:"o,omitempty"`
+	Kind       string            `json:"k,omitempty"`
+	FileID     string            `json:"f,omitempty"`
+	User       string            `json:"u,omitempty"`
+	AcceptedAt int64             `json:"a"`
+	UpdatedAt  *int64            `json:"t,omitempty"`
+	WebhookID  string            `json:"w,omitempty"`
+	DeadLetter string            `json:"d,omitempty"`
+	Headers    map[string]string `json:"h,omitempty"`
+}
+
+// appendEvent appends one event as it stands inside an envelope.
+func appendEvent(dst []byte, e *event.Event) ([]byte, error) {
+	head, err := json.Marshal(wireEvent{
+		ID: e.ID, Source: e.Source, Origin: e.Origin, Kind: e.Kind, FileID: e.FileID, User: e.User,
+		AcceptedAt: e.AcceptedAt.UnixMicro(), UpdatedAt: micros(e.UpdatedAt),
+		WebhookID: e.WebhookID, DeadLetter: e.DeadLetter, Headers: e.Headers,
+	})
+	if err != nil {
+		return dst, fmt.Errorf("encode event %s: %w", e.ID, err)
+	}
+	if len(head) > maxHeader {
+		return dst, fmt.Errorf("encode event %s: %w: %d bytes beside its body", e.ID, event.ErrTooLarge, len(head))
+	}
+	dst = appendBytes(dst, head)
+	return appendBytes(dst, e.Body), nil
+}
+
+// appendPreamble appends what stands before the events.
+func appendPreamble(dst []byte, id string, events int) []byte {
+	dst = append(dst, wireMagic...)
+	dst = binary.AppendUvarint(dst, uint64(len(id)))
+	dst = append(dst, id...)
+	return binary.AppendUvarint(dst, uint64(events))
+}
+
+// maxPreamble bounds what appendPreamble adds.
+const maxPreamble = len(wireMagic) + binary.MaxVarintLen64 + maxIDBytes + binary.MaxVarintLen64
+
+func encodeEnvelope(env *event.Envelope) ([]byte, error) {
+	out := appendPreamble(nil, env.ID, len(env.Events))
+	for i := range env.Events {
+		var err error
+		if out, err = appendEvent(out, &env.Events[i]); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// decodeEnvelope reads an envelope. The bodies are parts of data, not copies.
+func decodeEnvelope(data []byte) (event.Envelope, error) {
+	r := wireReader{rest: data}
+	if len(data) < len(wireMagic) || string(data[:3]) != wireMagic[:3] {
+		return event.Envelope{}, errNotEnvelope
+	}
+	if data[3] != wireMagic[3] {
+		return event.Envelope{}, fmt.Errorf("%w: %d", errVersion, data[3])
+	}
+	r.rest = data[len(wireMagic):]
+	env := event.Envelope{ID: string(r.bytes(maxIDBytes))}
+	n := r.number(maxInBinary)
+	if r.err != nil {
+		return event.Envelope{}, r.err
+	}
+	env.Events = make([]event.Event, 0, min(n, len(r.rest)/2)) // an event takes two bytes at least
+	for range n {
+		env.Events = append(env.Events, r.event())
+		if r.err != nil {
+			return event.Envelope{}, fmt.Errorf("event %d of %d: %w", len(env.Events), n, r.err)
+		}
+	}
+	if len(r.rest) > 0 {
+		return event.Envelope{}, fmt.Errorf("%d bytes after the last event", len(r.rest))
+	}
+	return env, nil
+}
+
+// wireReader takes an envelope apart; after the first error it yields nothing.
+type wireReader struct {
+	rest []byte
+	err  error
+}
+
+func (r *wireReader) number(limit int) int {
+	if r.err != nil {
+		return 0
+	}
+	n, size := binary.Uvarint(r.rest)
+	switch {
+	case size <= 0:
+		r.err = errCut
+		return 0
+	case n > uint64(limit):
+		r.err = fmt.Errorf("%d is more than %d", n, limit)
+		return 0
+	}
+	r.rest = r.rest[size:]
+	return int(n)
+}
+
+func (r *wireReader) bytes(limit int) []byte {
+	n := r.number(limit)
+	if r.err != nil {
+		return nil
+	}
+	if n > len(r.rest) {
+		r.err = errCut
+		return nil
+	}
+	out := r.rest[:n:n]
+	r.rest = r.rest[n:]
+	return out
+}
+
+func (r *wireReader) event() event.Event {
+	head := r.bytes(maxHeader)
+	body := r.bytes(len(r.rest))
+	if r.err != nil {
+		return event.Event{}
+	}
+	var w wireEvent
+	if err := json.Unmarshal(head, &w); err != nil {
+		r.err = err
+		return event.Event{}
+	}
+	e := event.Event{
+		ID: w.ID, Source: w.Source, Origin: w.Origin, Kind: w.Kind, FileID: w.FileID, User: w.User,
+		AcceptedAt: time.UnixMicro(w.AcceptedAt).UTC(), WebhookID: w.WebhookID, DeadLetter: w.DeadLetter, Headers: w.Headers,
+	}
+	if w.UpdatedAt != nil {
+		e.UpdatedAt = time.UnixMicro(*w.UpdatedAt).UTC()
+	}
+	if len(body) > 0 {
+		e.Body = body
+	}
+	return e
+}
+
+func appendBytes(dst, b []byte) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(b)))
+	return append(dst, b...)
+}
+
+func micros(t time.Time) *int64 {
+	if t.IsZero() {
+		return nil
+	}
+	us := t.UnixMicro()
+	return &us
+}
