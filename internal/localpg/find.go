@@ -25,6 +25,10 @@ type FindOptions struct {
 	// WorkDir is where node_modules is looked for, and in its parents. Empty: the
 	// current folder.
 	WorkDir string
+	// ForData is the Config.Dir the programs are for. Where data lies there already,
+	// programs of its version come before all others, so that installing a newer
+	// PostgreSQL does not shut an old data directory out. Empty: no preference.
+	ForData string
 	// Log gets one line per place that had something unusable. Nil: nothing.
 	Log func(string)
 }
@@ -57,13 +61,27 @@ func Find(o FindOptions) (Programs, error) {
 		}
 		return p, nil
 	}
-	missing := &NotFound{}
-	for _, look := range []func(FindOptions, *NotFound) (Programs, bool){onPath, fromPgConfig, wellKnown, nodeModules} {
-		if p, ok := look(o, missing); ok {
+	if major := dataMajor(o.ForData); major != 0 {
+		quiet := o
+		quiet.Log = func(string) {}
+		if p, ok := search(quiet, &NotFound{major: major}); ok {
 			return p, nil
 		}
 	}
+	missing := &NotFound{}
+	if p, ok := search(o, missing); ok {
+		return p, nil
+	}
 	return Programs{}, missing
+}
+
+func search(o FindOptions, missing *NotFound) (Programs, bool) {
+	for _, look := range []func(FindOptions, *NotFound) (Programs, bool){onPath, fromPgConfig, wellKnown, nodeModules} {
+		if p, ok := look(o, missing); ok {
+			return p, true
+		}
+	}
+	return Programs{}, false
 }
 
 // attempt inspects dir and notes in missing why it was passed over. A folder
@@ -78,7 +96,7 @@ func attempt(o FindOptions, missing *NotFound, dir, lib, from string) (Programs,
 		o.Log("passed over: " + err.Error())
 		return p, false
 	}
-	return p, true
+	return p, missing.major == 0 || missing.major == p.Major
 }
 
 func onPath(o FindOptions, missing *NotFound) (Programs, bool) {

@@ -11,6 +11,7 @@ import (
 type NotFound struct {
 	Looked   []string // the places, in order
 	Unusable []string // what was there and why it would not do
+	major    int      // the only version wanted; 0: any
 }
 
 func (n *NotFound) Error() string {

@@ -40,10 +40,7 @@ func settle(dir string) (place, error) {
 	if home, err = filepath.EvalSymlinks(home); err != nil {
 		return place{}, fmt.Errorf("find %s: %w", dir, err)
 	}
-	p := place{home: home, root: home}
-	if noted, err := os.ReadFile(filepath.Join(home, "elsewhere")); err == nil {
-		p.root = strings.TrimSpace(string(noted))
-	}
+	p := place{home: home, root: noted(home)}
 	if p.who, err = accountFor(p.data(), p.root); err != nil {
 		return place{}, err
 	}
@@ -51,6 +48,27 @@ func settle(dir string) (place, error) {
 		p.root = elsewhere(home)
 	}
 	return p, p.make()
+}
+
+// noted is where home's data lies, as an earlier run wrote it down.
+func noted(home string) string {
+	if text, err := os.ReadFile(filepath.Join(home, "elsewhere")); err == nil {
+		return strings.TrimSpace(string(text))
+	}
+	return home
+}
+
+// dataMajor is the version that made the data in dir; 0 when there is none yet.
+func dataMajor(dir string) int {
+	if dir == "" {
+		return 0
+	}
+	text, err := os.ReadFile(filepath.Join(noted(dir), "data", "PG_VERSION"))
+	if err != nil {
+		return 0
+	}
+	major, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+	return major
 }
 
 func (p place) make() error {
