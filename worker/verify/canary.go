@@ -1,0 +1,144 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/trueup/trueup/internal/file"
+)
+
+// recentSize is how many files that answered are remembered.
+const recentSize = 64
+
+// recent remembers which files answered 200 by id last, newest last. Times are
+// monotonic: a clock that jumps makes nothing older or younger.
+type recent struct {
+	mu   sync.Mutex
+	seen []seenAt
+}
+
+type seenAt struct {
+	id string
+	at time.Time
+}
+
+func (r *recent) saw(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.drop(id)
+	if len(r.seen) == recentSize {
+		r.seen = slices.Delete(r.seen, 0, 1)
+	}
+	r.seen = append(r.seen, seenAt{id, time.Now()})
+}
+
+func (r *recent) forget(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.drop(id)
+}
+
+// drop removes id; the caller holds mu.
+func (r *recent) drop(id string) {
+	r.seen = slices.DeleteFunc(r.seen, func(s seenAt) bool { return s.id == id })
+}
+
+// within names up to n files that answered at most age ago (zero: whenever), the
+// newest first, other than those in except.
+func (r *recent) within(age time.Duration, n int, except []string) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var ids []string
+	for _, s := range slices.Backward(r.seen) {
+		if len(ids) == n || age > 0 && time.Since(s.at) > age {
+			break
+		}
+		if !slices.Contains(except, s.id) {
+			ids = append(ids, s.id)
+		}
+	}
+	return ids
+}
+
+// sawOtherSince reports whether a file other than id answered after t.
+func (r *recent) sawOtherSince(t time.Time, id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.seen, func(s seenAt) bool { return s.id != id && s.at.After(t) })
+}
+
+// proveAbsences gives every absence that might remove something the proof that the
+// key still sees our library.
+func (l *oneLook) proveAbsences(ctx context.Context) error {
+	var needy []*file.Observation
+	var except []string // whatever is missing or announced missing vouches for nothing
+	priority := Run
+	for i, a := range l.asks {
+		o := l.answers[i].Observation
+		absent := o != nil && !o.Present()
+		if absent || a.Announced {
+			except = append(except, a.FileID)
+		}
+		if absent && needsCanary(a, l.known[a.FileID]) {
+			needy = append(needy, o)
+			priority = min(priority, a.Priority)
+		}
+	}
+	if len(needy) == 0 {
+		return nil
+	}
+	canary, err := l.canary(ctx, priority, except)
+	for _, o := range needy {
+		o.Canary = canary
+	}
+	return err
+}
+
+// canary names files that answered lately. Where none of them is known to be a
+// sound live row it asks for up to five such rows; where there is no such row at
+// all, whether a listing answers.
+func (l *oneLook) canary(ctx context.Context, p Priority, except []string) (file.Canary, error) {
+	c := file.Canary{FileIDs: l.v.recent.within(l.v.CanaryFor, 16, except)}
+	for _, id := range c.FileIDs {
+		if k := l.known[id]; k.Live && !k.Suspect {
+			return c, nil
+		}
+	}
+	rows, err := l.v.LiveFiles(ctx, 5, except)
+	if err != nil {
+		return file.Canary{}, fmt.Errorf("find a canary: %w", err)
+	}
+	if len(rows) == 0 {
+		c.EmptyLibrary, err = l.v.listed(ctx, p)
+		return c, err
+	}
+	for _, id := range rows {
+		_, fault, _, err := l.v.details(ctx, p, id)
+		if err != nil {
+			return file.Canary{}, err
+		}
+		if fault == nil {
+			c.FileIDs = append(c.FileIDs, id)
+			break
+		}
+	}
+	return c, nil
+}
+
+// listed reports whether GET /v1/files?limit=1 answers, or did a moment ago.
+func (v *Verifier) listed(ctx context.Context, p Priority) (bool, error) {
+	v.listedMu.Lock()
+	defer v.listedMu.Unlock()
+	if !v.listedAt.IsZero() && time.Since(v.listedAt) < v.CanaryFor/2 {
+		return true, nil
+	}
+	asked := time.Now()
+	_, fault, err := v.ask(ctx, p, "list", v.Tries, v.Patience, v.Library.ListOne)
+	if err == nil && fault == nil {
+		v.listedAt = asked
+	}
+	return err == nil && fault == nil, err
+}
