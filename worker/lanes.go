@@ -21,7 +21,7 @@ func newLanes() *lanes { return &lanes{last: map[string]chan struct{}{}} }
 
 // enter waits for the earlier batches and returns the function that lets the later
 // ones in. On a cancelled context nothing is held.
-func (l *lanes) enter(ctx context.Context, files []string) (leave func(), err error) {
+func (l *lanes) enter(ctx context.Context, files []string) (func(), error) {
 	mine := make(chan struct{})
 	var before []chan struct{}
 	l.mu.Lock()
@@ -32,7 +32,7 @@ func (l *lanes) enter(ctx context.Context, files []string) (leave func(), err er
 		l.last[f] = mine
 	}
 	l.mu.Unlock()
-	leave = func() {
+	leave := func() {
 		l.mu.Lock()
 		for _, f := range files {
 			if l.last[f] == mine {
