@@ -1,0 +1,90 @@
+package emulator
+
+import (
+	"math"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// rates holds one bucket per endpoint, as ImageKit limits per account and endpoint.
+type rates struct {
+	mu      sync.Mutex // guards buckets and what they hold
+	buckets map[string]*bucket
+}
+
+type bucket struct {
+	tokens float64
+	at     time.Time // when tokens was right
+	until  time.Time // when the last 429 said to come back
+}
+
+func newRates() *rates { return &rates{buckets: map[string]*bucket{}} }
+
+// take uses one call of an endpoint's allowance. When there is none it says how
+// long to wait; early is true when the caller had been told and did not wait.
+func (r *rates) take(name string, l RateLimit, now time.Time) (wait time.Duration, early bool) {
+	if l.PerSecond == 0 {
+		return 0, false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	b := r.buckets[name]
+	if b == nil {
+		b = &bucket{tokens: float64(l.Burst), at: now}
+		r.buckets[name] = b
+	}
+	early = now.Before(b.until)
+	if elapsed := now.Sub(b.at).Seconds(); elapsed > 0 {
+		b.tokens = min(b.tokens+elapsed*l.PerSecond, float64(l.Burst))
+		b.at = now
+	}
+	if b.tokens >= 1 {
+		b.tokens--
+		return 0, early
+	}
+	// In whole milliseconds, as the header says it, rounded so that waiting suffices.
+	ms := math.Ceil((1 - b.tokens) / l.PerSecond * 1000)
+	wait = time.Duration(ms) * time.Millisecond
+	b.until = now.Add(wait)
+	return wait, early
+}
+
+func (r *rates) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.buckets)
+}
+
+// limit applies the endpoint's limit and writes the three headers.
+func (e *Emulator) limit(ep endpoint, h http.Header) (answer, bool) {
+	s := e.settings.Load()
+	var l RateLimit
+	switch ep.class {
+	case read:
+		l = s.RateLimit
+	case write:
+		l = s.WriteRateLimit
+	default:
+		return answer{}, false
+	}
+	wait, early := e.rates.take(ep.name, l, e.Now())
+	if early {
+		e.stats.early.Add(1)
+	}
+	if l.PerSecond > 0 && (s.RateHeaders || wait > 0) {
+		interval := time.Second
+		if l.PerSecond < 1 {
+			interval = time.Duration(float64(time.Second) / l.PerSecond)
+		}
+		h.Set("X-RateLimit-Limit", strconv.Itoa(int(max(1, l.PerSecond))))
+		h.Set("X-RateLimit-Reset", strconv.FormatInt(wait.Milliseconds(), 10))
+		h.Set("X-RateLimit-Interval", strconv.FormatInt(interval.Milliseconds(), 10))
+	}
+	if wait == 0 {
+		return answer{}, false
+	}
+	e.stats.limited.Add(1)
+	return refuse(http.StatusTooManyRequests, "Your account has sent too many requests to this endpoint. Please wait as long as X-RateLimit-Reset says."), true
+}
