@@ -1,0 +1,92 @@
+package ingest
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/go-chi/chi/v5/middleware"
+
+	"github.com/trueup/trueup/ingest/signature"
+	"github.com/trueup/trueup/internal/event"
+)
+
+// received is the one answer to a verified webhook, accepted or of no interest.
+type received struct {
+	Success bool `json:"success"`
+}
+
+// webhook takes a delivery of ImageKit. It verifies the raw bytes before it reads
+// anything in them; what does not verify is never logged and never counted by kind.
+func (h *handler) webhook(w http.ResponseWriter, r *http.Request) (reply, error) {
+	body, err := readBody(w, r, maxWebhookBody)
+	if err != nil {
+		return reply{}, err
+	}
+	match, err := h.verify(r, body)
+	if err != nil {
+		return reply{}, err
+	}
+	n, err := parseNotice(body)
+	if err != nil {
+		h.metrics.webhook(kindUnknown, "unreadable")
+		return reply{}, err
+	}
+	if n.fileID == "" {
+		h.metrics.webhook(n.kind, "ignored")
+		return reply{body: received{true}}, nil
+	}
+	e, err := h.heard(r, n, match, body)
+	if err != nil {
+		return reply{}, err
+	}
+	if err := h.accept(r.Context(), []event.Event{e}); err != nil {
+		h.metrics.webhook(n.kind, "not_accepted")
+		return reply{}, err
+	}
+	h.metrics.webhook(n.kind, "accepted")
+	return reply{body: received{true}}, nil
+}
+
+// verify limits failures only: a verified webhook is never refused because somebody
+// behind the same address sends forged ones.
+func (h *handler) verify(r *http.Request, body []byte) (signature.Match, error) {
+	match, err := h.verified(r, body)
+	if err == nil {
+		h.metrics.matches.WithLabelValues(string(match.Scheme), string(match.Form)).Inc()
+		return match, nil
+	}
+	reason := "no_secret"
+	var refusal *signature.Refusal
+	if errors.As(err, &refusal) && h.Signatures != nil {
+		reason = string(refusal.Reason)
+	}
+	h.metrics.forged.WithLabelValues(reason).Inc()
+	if wait, ok := h.addresses.allow(middleware.GetClientIP(r.Context())); !ok {
+		return match, rateLimited(wait)
+	}
+	h.Logger.InfoContext(r.Context(), "webhook refused", "requestId", requestID(r.Context()), "reason", reason)
+	return match, err
+}
+
+func (h *handler) verified(r *http.Request, body []byte) (signature.Match, error) {
+	if h.Signatures == nil {
+		return signature.Match{}, &signature.Refusal{Reason: signature.Mismatch}
+	}
+	return h.Signatures.Verify(r.Header, body, h.Now())
+}
+
+func (h *handler) heard(r *http.Request, n notice, match signature.Match, body []byte) (event.Event, error) {
+	at := h.acceptedAt()
+	id, err := newID(at)
+	if err != nil {
+		return event.Event{}, err
+	}
+	if n.id == "" && plain(match.ID) {
+		n.id = match.ID // signed, unlike a webhook-id beside the legacy scheme
+	}
+	return event.Event{
+		ID: id, Source: event.Webhook, Origin: event.Webhook, Kind: n.kind, FileID: n.fileID,
+		AcceptedAt: at, UpdatedAt: n.updatedAt, WebhookID: n.id,
+		Headers: kept(r, webhookHeaders), Body: body,
+	}, nil
+}
