@@ -12,30 +12,35 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/trueup/trueup/internal/localpg"
 )
 
 // shared is what all tests of one test binary use together. A test binary has no
-// other place to keep it than a variable; Main empties it.
+// other place to keep it than a variable; Main opens and ends it.
 var shared session
 
 type session struct {
-	mu    sync.Mutex
-	home  string         // removed at the end
-	ends  []func() error // run in reverse order at the end
-	inUse bool           // Main runs
+	mu   sync.Mutex
+	open bool           // Main runs
+	work string         // the package's folder, where go build finds the module
+	home string         // holds everything; removed at the end
+	ends []func() error // run in reverse order at the end
+
+	programs localpg.Programs
+	postgres *localpg.Server
+	built    map[string]string // import path → binary
 }
 
 // Main runs a package's tests, then stops what they shared and looks for
-// goroutines left behind. Use it as the whole of TestMain:
+// goroutines left behind. It is the whole of TestMain:
 //
 //	func TestMain(m *testing.M) { testenv.Main(m) }
 //
 // options are for goroutines that a library keeps for good.
 func Main(m *testing.M, options ...goleak.Option) {
-	shared.mu.Lock()
-	shared.inUse = true
-	shared.mu.Unlock()
 	options = append(options, goleak.IgnoreCurrent())
+	shared.begin()
 	code := m.Run()
 	if err := shared.end(); err != nil {
 		fmt.Fprintln(os.Stderr, "testenv:", err)
@@ -50,6 +55,14 @@ func Main(m *testing.M, options ...goleak.Option) {
 	os.Exit(code)
 }
 
+func (s *session) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open = true
+	s.work, _ = os.Getwd()
+	s.built = map[string]string{}
+}
+
 func (s *session) end() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -60,15 +73,14 @@ func (s *session) end() error {
 	if s.home != "" {
 		all = errors.Join(all, os.RemoveAll(s.home))
 	}
-	s.ends, s.home, s.inUse = nil, "", false
+	s.open, s.home, s.ends, s.postgres = false, "", nil, nil
 	return all
 }
 
-// folder returns a fresh folder below the binary's own, which other users may
-// enter; s.mu is held.
+// folder returns a folder of that name below the binary's own; s.mu is held.
 func (s *session) folder(t testing.TB, name string) string {
 	t.Helper()
-	if !s.inUse {
+	if !s.open {
 		t.Fatal("testenv: this package needs func TestMain(m *testing.M) { testenv.Main(m) }, which stops what tests share")
 	}
 	if s.home == "" {
@@ -86,6 +98,29 @@ func (s *session) folder(t testing.TB, name string) string {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatalf("testenv: %v", err)
 	}
+	return dir
+}
+
+// Dir returns a fresh folder that is removed at the test's end. Unlike t.TempDir's,
+// other users may enter it, as servers must that do not run as root: give it to
+// whatever starts a PostgreSQL.
+func Dir(t testing.TB) string {
+	t.Helper()
+	shared.mu.Lock()
+	parent := shared.folder(t, "dirs")
+	shared.mu.Unlock()
+	dir, err := os.MkdirTemp(parent, "")
+	if err != nil {
+		t.Fatalf("testenv: %v", err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatalf("testenv: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Errorf("testenv: %v", err)
+		}
+	})
 	return dir
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -12,11 +13,6 @@ import (
 
 	"github.com/trueup/trueup/internal/localpg"
 )
-
-var sharedPostgres struct {
-	programs localpg.Programs
-	server   *localpg.Server
-}
 
 // Postgres returns the URL of a fresh, empty database on a real server that all
 // tests of the binary share. The test's cleanup drops it, whoever is still
@@ -34,39 +30,36 @@ func sharedServer(t testing.TB) *localpg.Server {
 	t.Helper()
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
-	if sharedPostgres.server != nil {
-		return sharedPostgres.server
+	if shared.postgres != nil {
+		return shared.postgres
 	}
-	dir := shared.folder(t, "postgres")
-	server, err := localpg.Start(context.Background(), localpg.Config{Dir: dir, Programs: programs(t), Parameters: testParameters()})
+	c := localpg.Config{Dir: shared.folder(t, "postgres"), Programs: programs(t), Parameters: testParameters()}
+	server, err := localpg.Start(context.Background(), c)
 	if err != nil {
 		t.Fatalf("testenv: %v", err)
 	}
-	sharedPostgres.server = server
-	shared.ends = append(shared.ends, func() error {
-		sharedPostgres.server = nil
-		return server.Stop()
-	})
+	shared.postgres = server
+	shared.ends = append(shared.ends, server.Stop)
 	return server
 }
 
 // testParameters suit many small databases on a small machine. Durability stays on:
 // tests judge what production does.
 func testParameters() map[string]string {
-	return map[string]string{"max_connections": "200", "shared_buffers": "32MB", "max_prepared_transactions": "0"}
+	return map[string]string{"max_connections": "200", "shared_buffers": "32MB"}
 }
 
 // programs finds the server's programs, or fetches them; shared.mu is held.
 func programs(t testing.TB) localpg.Programs {
 	t.Helper()
-	if sharedPostgres.programs.Bin != "" {
-		return sharedPostgres.programs
+	if shared.programs.Bin != "" {
+		return shared.programs
 	}
-	p, err := localpg.Find(localpg.FindOptions{})
+	p, err := localpg.Obtain(context.Background(), localpg.ObtainOptions{Progress: os.Stderr})
 	if err != nil {
 		t.Fatalf("testenv: %v", err)
 	}
-	sharedPostgres.programs = p
+	shared.programs = p
 	return p
 }
 
