@@ -1,0 +1,187 @@
+package store
+
+import (
+	"time"
+
+	"github.com/trueup/trueup/internal/file"
+)
+
+// standing is what the database holds about one file, read in one snapshot, with the
+// hash of what is proposed for it beside.
+type standing struct {
+	FileID string
+	// Known: file_state has a line. Without one everything down to Ticket is zero.
+	Known        bool
+	Seen         int64
+	High         time.Time // zero is -infinity
+	Hash         *int64
+	Gone         bool
+	Suspect      bool
+	SuspectFence int64
+	SuspectAt    time.Time
+	CountedAt    time.Time
+	Owner        owning
+	// Live: a row stands in imagekit_files, whatever file_state says.
+	Live     bool
+	LiveUser string
+	LiveHash int64
+	// Proposed is the hash of the observation's snapshot.
+	Proposed int64
+	// Now is the database's clock.
+	Now time.Time
+}
+
+// same reports whether the row's content is the proposed one.
+func (s *standing) same() bool { return s.Live && s.LiveHash == s.Proposed }
+
+// ours reports whether the proposed content is what we wrote last.
+func (s *standing) ours() bool { return s.Hash != nil && *s.Hash == s.Proposed }
+
+// drifted reports whether somebody else changed the row's user_id.
+func (s *standing) drifted() bool { return s.Known && s.Live && s.LiveUser != s.Owner.User }
+
+// world is what an absence is judged by besides the file itself.
+type world struct {
+	// AbsentConfirm is how long after its nomination a file may be removed.
+	AbsentConfirm time.Duration
+	// Announced: a signed file.deleted of this file is among the call's events.
+	Announced bool
+	// Canary: the key still sees our library, by rule 3.
+	Canary bool
+	// Latched: the fuse lets no unsigned deletion through.
+	Latched bool
+}
+
+// change is what the order rule lets one observation do to one file.
+type change struct {
+	Outcome file.Outcome
+	Reason  file.Reason
+	Wait    time.Duration
+	// Content: write the row as observed.
+	Content bool
+	// User: write the row's user_id only.
+	User bool
+	// Adopt: write a line in file_state for a row it did not know.
+	Adopt bool
+	// Clear ends a suspicion, Nominate begins one, Remove writes the tombstone.
+	Clear, Nominate, Remove bool
+}
+
+// moves reports whether the change is one that raises `seen`.
+func (c change) moves() bool {
+	return c.Content || c.User || c.Adopt || c.Clear || c.Nominate || c.Remove
+}
+
+// regressedWait is how long after content went back it is asked once more.
+const regressedWait = 5 * time.Second
+
+// order is the order rule: what the observation may do to what stands there. It is
+// pure; the caller applies it under the file's lock.
+func order(o *file.Observation, s *standing, w world) change {
+	if o.Present() {
+		return orderPresent(o, s)
+	}
+	return orderAbsent(o, s, w)
+}
+
+// decisive: the look-up began after all that the row knows (rule 1).
+func decisive(o *file.Observation, s *standing) bool {
+	return o.How == file.LookUp && o.Fence.Number > s.Seen
+}
+
+func orderPresent(o *file.Observation, s *standing) change {
+	switch {
+	case !s.Known && !s.Live:
+		return change{Outcome: file.Applied, Reason: file.ReasonAdded, Content: true}
+	case !s.Known:
+		return change{Outcome: file.Applied, Reason: file.ReasonAdopted, Adopt: true, Content: !s.same()}
+	case s.same() && !s.drifted() && !s.Suspect && !s.Gone:
+		return change{Outcome: file.Unchanged, Reason: file.ReasonSame}
+	case decisive(o, s):
+		return orderAlone(o, s)
+	default:
+		return orderBeside(o, s)
+	}
+}
+
+// orderAlone is rule 1: the look-up decides, whatever it says.
+func orderAlone(o *file.Observation, s *standing) change {
+	at := micros(o.Snapshot.UpdatedAt)
+	c := change{Outcome: file.Applied, Clear: s.Suspect, Content: true}
+	switch {
+	case s.Gone:
+		c.Reason = file.ReasonRevived
+	case s.same() && s.drifted():
+		c.Reason, c.Content, c.User = file.ReasonRepaired, false, true
+	case s.same():
+		c.Reason, c.Content = file.ReasonCleared, false
+	case s.ours():
+		c.Reason = file.ReasonRepaired
+	case at.Before(s.High):
+		c.Reason, c.Wait = file.ReasonRegressed, regressedWait
+	case at.After(s.High):
+		c.Reason = file.ReasonRaised
+	default:
+		c.Reason = file.ReasonRepaired
+	}
+	return c
+}
+
+// orderBeside is rule 2: a hit, or a look-up that overlaps what is known. It may raise
+// a live row or put back what we wrote last; a 200 by id also ends a suspicion.
+func orderBeside(o *file.Observation, s *standing) change {
+	clearing := s.Suspect && o.How == file.LookUp
+	again := change{Outcome: file.LookAgain, Reason: file.ReasonStaleHit, Clear: clearing}
+	switch {
+	case s.Gone:
+		return again
+	case s.Live && micros(o.Snapshot.UpdatedAt).After(s.High):
+		return change{Outcome: file.Applied, Reason: file.ReasonRaised, Content: true, Clear: s.Suspect}
+	case s.ours() && s.same() && s.drifted():
+		return change{Outcome: file.Applied, Reason: file.ReasonRepaired, User: true, Clear: clearing}
+	case s.ours() && !s.same():
+		return change{Outcome: file.Applied, Reason: file.ReasonRepaired, Content: true, Clear: clearing}
+	case clearing && s.same() && !s.drifted():
+		return change{Outcome: file.Applied, Reason: file.ReasonCleared, Clear: true}
+	default:
+		return again
+	}
+}
+
+// orderAbsent is rule 3.
+func orderAbsent(o *file.Observation, s *standing, w world) change {
+	switch {
+	case !s.Known && !s.Live && !w.Announced:
+		return change{Outcome: file.Unchanged, Reason: file.ReasonNotFound}
+	case s.Gone && !s.Live:
+		return change{Outcome: file.Unchanged, Reason: file.ReasonGone}
+	case (s.Known || s.Live) && !decisive(o, s):
+		return change{Outcome: file.LookAgain, Reason: file.ReasonStaleHit}
+	case w.Announced && w.Canary:
+		return change{Outcome: file.Tombstoned, Reason: file.ReasonAnnounced, Remove: true}
+	case w.Announced:
+		return change{Outcome: file.LookAgain, Reason: file.ReasonNoCanary}
+	case !s.Suspect || s.Now.Sub(s.SuspectAt) > 10*w.AbsentConfirm+10*time.Minute:
+		return change{Outcome: file.LookAgain, Reason: file.ReasonNominated, Nominate: true, Adopt: !s.Known, Wait: w.AbsentConfirm}
+	default:
+		return orderConfirm(o, s, w)
+	}
+}
+
+// orderConfirm judges a 404 on a file that an earlier one nominated.
+func orderConfirm(o *file.Observation, s *standing, w world) change {
+	due := s.SuspectAt.Add(w.AbsentConfirm)
+	switch {
+	case o.Fence.At.Before(due) || o.Fence.Number <= s.SuspectFence:
+		return change{Outcome: file.LookAgain, Reason: file.ReasonTooSoon, Wait: max(due.Sub(s.Now), 0)}
+	case w.Latched:
+		return change{Outcome: file.LookAgain, Reason: file.ReasonFuseLatched}
+	case !w.Canary:
+		return change{Outcome: file.LookAgain, Reason: file.ReasonNoCanary}
+	default:
+		return change{Outcome: file.Tombstoned, Reason: file.ReasonConfirmed, Remove: true}
+	}
+}
+
+// micros cuts a time to what the database keeps, so that the two compare.
+func micros(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }

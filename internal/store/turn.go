@@ -1,0 +1,172 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/trueup/trueup/internal/event"
+	"github.com/trueup/trueup/internal/file"
+)
+
+// Turn is what a worker learns when its turn begins.
+type Turn struct {
+	Number int64
+	// NextDue is when the next retry is due; zero when none waits.
+	NextDue  time.Time
+	Paused   bool
+	PausedBy string
+}
+
+// BeginTurn raises the turn's number: whoever held it before can settle nothing more.
+func (s *Store) BeginTurn(ctx context.Context) (Turn, error) {
+	var t Turn
+	err := s.tx(ctx, "begin turn", func(ctx context.Context, tx pgx.Tx) error {
+		b := &pgx.Batch{}
+		b.Queue(`UPDATE trueup.leases SET turn = turn + 1 WHERE name = 'worker' RETURNING turn, paused, paused_by`).
+			QueryRow(func(row pgx.Row) error { return row.Scan(&t.Number, &t.Paused, &t.PausedBy) })
+		b.Queue(`SELECT min(due_at) FROM trueup.retries`).QueryRow(func(row pgx.Row) error {
+			var due *time.Time
+			err := row.Scan(&due)
+			t.NextDue = orZero(due)
+			return err
+		})
+		var m *mapping
+		s.queueMapping(b, &m)
+		if err := send(ctx, tx, b); err != nil {
+			return err
+		}
+		s.keepMapping(m)
+		return nil
+	})
+	return t, err
+}
+
+// SetPaused stops or starts the worker, with a line in the audit.
+func (s *Store) SetPaused(ctx context.Context, paused bool, by, note string) error {
+	verb := "resume"
+	if paused {
+		verb = "pause"
+	}
+	return s.tx(ctx, verb, func(ctx context.Context, tx pgx.Tx) error {
+		b := &pgx.Batch{}
+		exactly(b, 1, `UPDATE trueup.leases SET paused = $1, paused_by = $2, paused_note = $3, paused_at = CASE WHEN $1 THEN clock_timestamp() END
+			WHERE name = 'worker'`, paused, by, clean(note))
+		queueAudit(b, by, verb, nil, note)
+		return send(ctx, tx, b)
+	})
+}
+
+func queueAudit(b *pgx.Batch, who, verb string, filter map[string]any, note string) {
+	if filter == nil {
+		filter = map[string]any{}
+	}
+	b.Queue(`INSERT INTO trueup.audit (id, who, verb, filter, note) VALUES ($1, $2, $3, $4::text::jsonb, $5)`,
+		newID(), clean(who), verb, encode(filter), clean(note))
+}
+
+// Mark writes an event's trial mark before it is tried alone, and says how many marks
+// of earlier tries still stood: that many crashes it has survived.
+func (s *Store) Mark(ctx context.Context, turn int64, eventID string) (survived int, err error) {
+	err = s.tx(ctx, "mark trial", func(ctx context.Context, tx pgx.Tx) error {
+		b := &pgx.Batch{}
+		guard(b, turn, false)
+		b.Queue(`INSERT INTO trueup.trial_marks AS t (event_id, turn) VALUES ($1, $2)
+			ON CONFLICT (event_id) DO UPDATE SET marks = t.marks + 1, turn = excluded.turn, at = clock_timestamp() RETURNING marks - 1`, eventID, turn).
+			QueryRow(func(row pgx.Row) error { return row.Scan(&survived) })
+		return send(ctx, tx, b)
+	})
+	return survived, err
+}
+
+// Fence draws one fence, to be drawn before ImageKit is asked, and says what the rows
+// know of the files.
+func (s *Store) Fence(ctx context.Context, ids []string) (file.Fence, map[string]file.Known, error) {
+	var fence file.Fence
+	known := make(map[string]file.Known, len(ids))
+	err := s.try(ctx, "draw fence", func(ctx context.Context) error {
+		b := &pgx.Batch{}
+		b.Queue(`SELECT nextval('trueup.fence'), clock_timestamp()`).QueryRow(func(row pgx.Row) error { return row.Scan(&fence.Number, &fence.At) })
+		b.Queue(`SELECT i.file_id, s.file_id IS NOT NULL OR f.file_id IS NOT NULL, f.file_id IS NOT NULL, s.gone_at IS NOT NULL AND f.file_id IS NULL,
+				s.suspect_at IS NOT NULL, coalesce((extract(epoch FROM clock_timestamp() - s.suspect_at) * 1e6)::bigint, 0), nullif(s.high, '-infinity')
+			FROM unnest($1::text[]) AS i(file_id) LEFT JOIN trueup.file_state s ON s.file_id = i.file_id
+			LEFT JOIN public.imagekit_files f ON f.file_id = i.file_id`, nonNil(ids)).Query(func(rows pgx.Rows) error {
+			for rows.Next() {
+				var id string
+				var k file.Known
+				var micros int64
+				var high *time.Time
+				if err := rows.Scan(&id, &k.Seen, &k.Live, &k.Gone, &k.Suspect, &micros, &high); err != nil {
+					return err
+				}
+				k.SuspectFor, k.High = time.Duration(micros)*time.Microsecond, orZero(high)
+				known[id] = k
+			}
+			return rows.Err()
+		})
+		return send(ctx, s.pool, b)
+	})
+	fence.At = fence.At.UTC()
+	return fence, known, err
+}
+
+// LiveFiles returns up to n live files that can stand as canaries: neither suspect nor
+// announced deleted, the longest unchanged first to be found.
+func (s *Store) LiveFiles(ctx context.Context, n int, except []string) ([]string, error) {
+	var out []string
+	err := s.try(ctx, "list live files", func(ctx context.Context) (err error) {
+		rows, err := s.pool.Query(ctx, `SELECT f.file_id FROM public.imagekit_files f WHERE NOT f.file_id = ANY($2) AND `+soundRow+` LIMIT $1`, n, nonNil(except))
+		if err != nil {
+			return err
+		}
+		out, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		return err
+	})
+	return out, err
+}
+
+// Due returns the events whose wait is over, oldest first, and when the next of the
+// others is due; zero when none waits. They stay in retries until they are settled.
+func (s *Store) Due(ctx context.Context, limit int) ([]event.Pending, time.Time, error) {
+	var out []event.Pending
+	var next time.Time
+	err := s.try(ctx, "read due retries", func(ctx context.Context) error {
+		out, next = nil, time.Time{}
+		// One more than asked for: it tells when to come again.
+		rows, err := s.pool.Query(ctx, `SELECT due_at, due_at <= clock_timestamp(), `+retryColumns+` FROM trueup.retries ORDER BY due_at LIMIT $1`, limit+1)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() && next.IsZero() {
+			p, at, due, err := scanRetry(rows)
+			if err != nil {
+				return err
+			}
+			if !due || len(out) == limit {
+				next = at.UTC()
+				continue
+			}
+			out = append(out, p)
+		}
+		return rows.Err()
+	})
+	return out, next, err
+}
+
+const retryColumns = `event_id, file_id, source, origin, kind, user_id, accepted_at, updated_at, webhook_id, dead_letter, headers, body, attempts, tries, waited_ms`
+
+func scanRetry(rows pgx.Rows) (p event.Pending, at time.Time, due bool, err error) {
+	p.Retried = true
+	var updated *time.Time
+	var waited int64
+	err = rows.Scan(&at, &due, &p.ID, &p.FileID, &p.Source, &p.Origin, &p.Kind, &p.User, &p.AcceptedAt, &updated, &p.WebhookID, &p.DeadLetter,
+		&p.Headers, &p.Body, &p.Attempts, &p.Tries, &waited)
+	if err != nil {
+		return p, at, due, fmt.Errorf("scan retry: %w", err)
+	}
+	p.AcceptedAt, p.UpdatedAt, p.Waited = p.AcceptedAt.UTC(), orZero(updated), time.Duration(waited)*time.Millisecond
+	return p, at, due, nil
+}

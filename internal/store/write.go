@@ -1,0 +1,251 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/trueup/trueup/internal/event"
+	"github.com/trueup/trueup/internal/file"
+)
+
+// writing is the last third of a settlement: all that was decided, as bulk statements
+// in one round trip.
+type writing struct {
+	m     *mapping
+	g     *gathered
+	files []*filePlan
+	ends  []ended
+}
+
+func (w *writing) settled(asked int, due *time.Time) Settled {
+	out := Settled{NextDue: orZero(due), Ends: make(map[string]event.End, len(w.ends)), Already: asked - len(w.ends), Security: map[string]int{}}
+	for _, e := range w.ends {
+		out.Ends[e.ID] = e.end
+	}
+	for _, f := range w.files {
+		for _, flag := range f.flags {
+			out.Security[flag]++
+		}
+	}
+	return out
+}
+
+func (w *writing) send(ctx context.Context, tx pgx.Tx) (due *time.Time, err error) {
+	b := &pgx.Batch{}
+	w.queueStates(b)
+	w.queueRows(b)
+	w.queueFuse(b)
+	w.queueLedger(b)
+	w.queueRetries(b)
+	w.queueDead(b)
+	if ids := w.endedIDs(); len(ids) > 0 {
+		b.Queue(`DELETE FROM trueup.trial_marks WHERE event_id = ANY($1)`, ids)
+	}
+	b.Queue(`SELECT min(due_at) FROM trueup.retries`).QueryRow(func(row pgx.Row) error { return row.Scan(&due) })
+	return due, send(ctx, tx, b)
+}
+
+func (w *writing) endedIDs() []string {
+	ids := make([]string, len(w.ends))
+	for i, e := range w.ends {
+		ids[i] = e.ID
+	}
+	return ids
+}
+
+// exactly queues a statement that must touch n rows; fewer means that another
+// transaction, or a person, was there in between.
+func exactly(b *pgx.Batch, n int, sql string, args ...any) {
+	b.Queue(sql, args...).Exec(func(ct pgconn.CommandTag) error {
+		if ct.RowsAffected() != int64(n) {
+			return fmt.Errorf("%d rows instead of %d: %w", ct.RowsAffected(), n, errLostRace)
+		}
+		return nil
+	})
+}
+
+// states are the lines of file_state to write, as arrays.
+type states struct {
+	id                                               []string
+	moves, present, remove, nominate, clears, counts []bool
+	high, ownerAt                                    []*time.Time
+	hash                                             []*int64
+	why, owner, kind                                 []string
+	ownerEvent, ticket, flags                        []*string
+	open                                             []bool
+}
+
+func (s *states) add(f *filePlan) {
+	s.id = append(s.id, f.obs.FileID)
+	s.moves, s.remove = append(s.moves, f.do.moves()), append(s.remove, f.do.Remove)
+	s.present = append(s.present, f.obs.Present() && (f.do.Content || f.do.Adopt))
+	s.nominate, s.clears = append(s.nominate, f.do.Nominate), append(s.clears, f.do.Clear || f.do.Remove)
+	s.counts = append(s.counts, f.counts)
+	var high *time.Time
+	var hash *int64
+	if f.obs.Present() && (f.do.Content || f.do.Adopt) {
+		high, hash = moment(f.obs.Snapshot.UpdatedAt), &f.was.Proposed
+	}
+	s.high, s.hash, s.why = append(s.high, high), append(s.hash, hash), append(s.why, string(f.do.Reason))
+	o := f.owner
+	s.owner, s.kind, s.open = append(s.owner, o.User), append(s.kind, string(o.Kind)), append(s.open, o.Open)
+	s.ownerAt, s.ownerEvent = append(s.ownerAt, moment(o.At)), append(s.ownerEvent, orNull(o.Event))
+	s.ticket = append(s.ticket, orNull(o.Ticket))
+	flags := arrayLiteral(o.Flags)
+	if flags == nil {
+		flags = ptr("{}")
+	}
+	s.flags = append(s.flags, flags)
+}
+
+func ptr[T any](v T) *T { return &v }
+
+func orNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+func (s *states) args() []any {
+	return []any{s.id, s.moves, s.present, s.remove, s.nominate, s.clears, s.counts, s.high, s.hash, s.why,
+		s.owner, s.kind, s.ownerAt, s.ownerEvent, s.open, s.ticket, s.flags}
+}
+
+// stateInput draws one fence per line that moves; OFFSET 0 keeps the planner from
+// drawing it once per use.
+const stateInput = `(SELECT i.*, CASE WHEN i.moves THEN nextval('trueup.fence') END AS fence
+	FROM unnest($1::text[], $2::bool[], $3::bool[], $4::bool[], $5::bool[], $6::bool[], $7::bool[], $8::timestamptz[], $9::bigint[], $10::text[],
+		$11::text[], $12::text[], $13::timestamptz[], $14::text[], $15::bool[], $16::text[], $17::text[])
+	AS i(file_id, moves, present, remove, nominate, clears, counts, high, hash, why,
+		owner, owner_kind, owner_at, owner_event, claim_open, ticket, flags) OFFSET 0) i`
+
+const insertStates = `INSERT INTO trueup.file_state (file_id, seen, high, hash, gone_at, gone_why, suspect_fence, suspect_at, counted_at,
+	owner, owner_kind, owner_at, owner_event, claim_open, ticket, flags)
+SELECT i.file_id, i.fence, coalesce(i.high, '-infinity'), i.hash, CASE WHEN i.remove THEN clock_timestamp() END, CASE WHEN i.remove THEN i.why END,
+	CASE WHEN i.nominate THEN i.fence END, CASE WHEN i.nominate THEN clock_timestamp() END, CASE WHEN i.counts THEN clock_timestamp() END,
+	i.owner, i.owner_kind, i.owner_at, i.owner_event, i.claim_open, i.ticket, i.flags::text[]
+FROM ` + stateInput + ` ORDER BY i.file_id COLLATE "C" ON CONFLICT (file_id) DO NOTHING`
+
+const updateStates = `UPDATE trueup.file_state s SET
+	seen = greatest(s.seen, i.fence),
+	high = greatest(s.high, i.high),
+	hash = CASE WHEN i.remove THEN NULL ELSE coalesce(i.hash, s.hash) END,
+	gone_at = CASE WHEN i.remove THEN clock_timestamp() WHEN i.present THEN NULL ELSE s.gone_at END,
+	gone_why = CASE WHEN i.remove THEN i.why WHEN i.present THEN NULL ELSE s.gone_why END,
+	suspect_fence = CASE WHEN i.nominate THEN greatest(s.seen, i.fence) WHEN i.clears THEN NULL ELSE s.suspect_fence END,
+	suspect_at = CASE WHEN i.nominate THEN clock_timestamp() WHEN i.clears THEN NULL ELSE s.suspect_at END,
+	counted_at = CASE WHEN i.counts THEN clock_timestamp() ELSE s.counted_at END,
+	owner = i.owner, owner_kind = i.owner_kind, owner_at = i.owner_at, owner_event = i.owner_event,
+	claim_open = i.claim_open, ticket = i.ticket, flags = i.flags::text[]
+FROM ` + stateInput + ` WHERE s.file_id = i.file_id`
+
+func (w *writing) queueStates(b *pgx.Batch) {
+	var fresh, known states
+	for _, f := range w.files {
+		switch {
+		case !f.writes():
+		case f.was.Known:
+			known.add(f)
+		default:
+			fresh.add(f)
+		}
+	}
+	if n := len(fresh.id); n > 0 {
+		exactly(b, n, insertStates, fresh.args()...)
+	}
+	if n := len(known.id); n > 0 {
+		exactly(b, n, updateStates, known.args()...)
+	}
+}
+
+// insertSQL never updates: where a row stands by now, the race was lost and the rule is
+// applied again. An id is burned only for a row that is added.
+func (m *mapping) insertSQL() string {
+	names, values := "file_id, user_id", "i.file_id, i.user_id"
+	for _, c := range m.columns {
+		names, values = names+", "+c.name, values+", "+m.value(c)
+	}
+	if m.synced {
+		names, values = names+", synced_at", values+", clock_timestamp()"
+	}
+	return "INSERT INTO public.imagekit_files (" + names + ") SELECT " + values + " FROM " + m.proposals("user_id", "text") +
+		` ORDER BY i.file_id COLLATE "C" ON CONFLICT (file_id) DO NOTHING`
+}
+
+func (m *mapping) updateSQL() string {
+	set := "user_id = i.user_id"
+	for _, c := range m.columns {
+		set += ", " + c.name + " = " + m.value(c)
+	}
+	if m.synced {
+		set += ", synced_at = clock_timestamp()"
+	}
+	return "UPDATE public.imagekit_files f SET " + set + " FROM " + m.proposals("user_id", "text") + " WHERE f.file_id = i.file_id"
+}
+
+// rowset is a list of files with what is written for them.
+type rowset struct {
+	ids, users []string
+	snaps      []*file.Snapshot
+}
+
+func (r *rowset) add(f *filePlan) {
+	r.ids, r.users, r.snaps = append(r.ids, f.obs.FileID), append(r.users, f.owner.User), append(r.snaps, f.obs.Snapshot)
+}
+
+// queueRows writes the live rows. A removal is a statement of its own after the
+// tombstone: within one statement it would not see a row committed meanwhile.
+func (w *writing) queueRows(b *pgx.Batch) {
+	var insert, update, user rowset
+	var remove []string
+	for _, f := range w.files {
+		switch {
+		case f.do.Remove:
+			remove = append(remove, f.obs.FileID)
+		case f.do.Content && f.was.Live:
+			update.add(f)
+		case f.do.Content:
+			insert.add(f)
+		case f.do.User:
+			user.add(f)
+		}
+	}
+	if n := len(insert.ids); n > 0 {
+		exactly(b, n, w.m.insert, append(w.m.args(insert.ids, insert.snaps), insert.users)...)
+	}
+	if n := len(update.ids); n > 0 {
+		exactly(b, n, w.m.update, append(w.m.args(update.ids, update.snaps), update.users)...)
+	}
+	if n := len(user.ids); n > 0 {
+		exactly(b, n, `UPDATE public.imagekit_files f SET user_id = i.user_id FROM unnest($1::text[], $2::text[]) AS i(file_id, user_id)
+			WHERE f.file_id = i.file_id`, user.ids, user.users)
+	}
+	if len(remove) > 0 {
+		b.Queue(`DELETE FROM public.imagekit_files WHERE file_id = ANY($1)`, remove)
+	}
+}
+
+// queueFuse counts this call's candidates, and latches the fuse where that is decided.
+func (w *writing) queueFuse(b *pgx.Batch) {
+	n := 0
+	for _, f := range w.files {
+		if f.counts {
+			n++
+		}
+	}
+	if n == 0 {
+		return
+	}
+	b.Queue(`INSERT INTO trueup.fuse_hours AS h (hour, candidates) VALUES (date_trunc('hour', clock_timestamp()), $1)
+		ON CONFLICT (hour) DO UPDATE SET candidates = h.candidates + excluded.candidates`, n)
+	b.Queue(`DELETE FROM trueup.fuse_hours WHERE hour < clock_timestamp() - interval '3 days'`)
+	if w.g.latched {
+		b.Queue(`UPDATE trueup.fuse SET latched_at = clock_timestamp(), why = $1 WHERE latched_at IS NULL`,
+			fmt.Sprintf("%d files without a signed deletion answered 404 within a day", w.g.candidates+int64(n)))
+	}
+}
