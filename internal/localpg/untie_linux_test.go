@@ -1,0 +1,5 @@
+package localpg
+
+import "syscall"
+
+func untie(attr *syscall.SysProcAttr) { attr.Pdeathsig = 0 }
