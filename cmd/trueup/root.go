@@ -42,6 +42,7 @@ func newRoot(p *program) *cobra.Command {
 
 // commands are all of them, in the order of the help.
 var commands = []func(*program) *cobra.Command{
+	devCommand,
 	versionCommand,
 }
 

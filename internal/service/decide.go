@@ -1,0 +1,55 @@
+package service
+
+import (
+	"strings"
+
+	"github.com/trueup/trueup/internal/file"
+	"github.com/trueup/trueup/worker"
+	"github.com/trueup/trueup/worker/verify"
+)
+
+// decider is step 3: worker and verifier on the queue, ImageKit and the rows.
+func (s *Service) decider() error {
+	c := s.Config.Config
+	account, err := accountOf(c)
+	if err != nil {
+		return err
+	}
+	s.verifier, err = verify.New(verify.Config{
+		Library: s.Library, Fences: s.Rows, LiveFiles: s.Rows.LiveFiles,
+		Prove:   func(snapshot *file.Snapshot) file.Proof { return s.prove(snapshot, account) },
+		Budget:  verify.BudgetConfig{MaxRate: c.ImageKit.RateMax},
+		Metrics: verify.NewMetrics(s.Registry),
+	})
+	if err != nil {
+		return err
+	}
+	s.worker, err = worker.New(worker.Config{
+		Queue: s.Queue, Turns: s.Queue, Look: s.verifier, Rows: s.Rows,
+		Table: worker.Table{NotFoundGrace: c.Timing.NotFoundGrace, RetryMaxAge: c.Timing.RetryMaxAge, Version: s.Version, Jitter: 20},
+		Settled: func(ids []string) {
+			// A lost notice costs whoever waits a second.
+			_ = s.Queue.Tell(topicSettled, []byte(strings.Join(ids, " ")))
+		},
+		Metrics: worker.NewMetrics(s.Registry), Logger: s.Logger, Now: s.Now, Drain: c.Listen.Drain * 2 / 3,
+	})
+	return err
+}
+
+// prove opens the tickets that came back with a file. Valid ones of two users prove
+// nothing; what looks like a ticket and does not open is only noted.
+func (s *Service) prove(snapshot *file.Snapshot, account string) file.Proof {
+	var proof file.Proof
+	for _, sealed := range snapshot.Tickets {
+		t, err := s.keys.Open(sealed, account)
+		switch {
+		case err != nil:
+			proof.Invalid = true
+		case proof.User != "" && proof.User != t.User:
+			return file.Proof{Conflict: true, Invalid: proof.Invalid}
+		default:
+			proof.User, proof.Ticket = t.User, t.ID
+		}
+	}
+	return proof
+}

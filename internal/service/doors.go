@@ -1,0 +1,154 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/trueup/trueup/ingest"
+	"github.com/trueup/trueup/internal/config"
+	"github.com/trueup/trueup/internal/imagekit"
+	"github.com/trueup/trueup/internal/queue"
+	"github.com/trueup/trueup/internal/store"
+	"github.com/trueup/trueup/internal/ticket"
+	"github.com/trueup/trueup/worker"
+	"github.com/trueup/trueup/worker/verify"
+)
+
+// Queue is what every role needs of the queue.
+type Queue interface {
+	ingest.Queue
+	worker.Queue
+	worker.Turns
+	Depth(ctx context.Context) (queue.Depth, error)
+	Ready() queue.Readiness
+	Tell(topic string, payload []byte) error
+	Listen(topic string, f func(payload []byte)) (stop func(), err error)
+}
+
+// Rows is what the roles need of the database.
+type Rows interface {
+	worker.Rows
+	verify.Fences
+	LiveFiles(ctx context.Context, n int, except []string) ([]string, error)
+	SetPaused(ctx context.Context, paused bool, by, note string) error
+}
+
+// Doors are the outside of a process. A door that the role does not use is nil.
+type Doors struct {
+	Queue   Queue
+	Rows    Rows           // nil in an ingest that was given no database
+	Library verify.Library // nil in an ingest
+	Now     func() time.Time
+}
+
+// Opened are real doors, to be closed when the service has stopped.
+type Opened struct {
+	Doors
+	closers []func() error
+}
+
+// Close closes the doors, last opened first.
+func (o *Opened) Close() error {
+	var errs []error
+	for i := len(o.closers) - 1; i >= 0; i-- {
+		errs = append(errs, o.closers[i]())
+	}
+	return errors.Join(errs...)
+}
+
+// Open opens the real doors that c's role needs. None of them needs the other side
+// to be there: a database that sleeps is left asleep, an external queue may come
+// later.
+func Open(ctx context.Context, c *config.Config, version string, log *slog.Logger) (*Opened, error) {
+	o := &Opened{Doors: Doors{Now: time.Now}}
+	if err := o.open(ctx, c, version, log); err != nil {
+		return nil, errors.Join(err, o.Close())
+	}
+	return o, nil
+}
+
+func (o *Opened) open(ctx context.Context, c *config.Config, version string, log *slog.Logger) error {
+	q, err := queue.Open(ctx, QueueConfig(c, log))
+	if err != nil {
+		return err
+	}
+	o.Queue = q
+	o.closers = append(o.closers, q.Close)
+	if c.Database.URL != "" {
+		s, err := store.Open(ctx, storeConfig(c, log))
+		if err != nil {
+			return err
+		}
+		o.Rows = rows{s}
+		o.closers = append(o.closers, func() error { s.Close(); return nil })
+	}
+	if c.Role == config.Ingest {
+		return nil
+	}
+	o.Library, err = imagekit.New(imagekit.Config{
+		BaseURL: c.ImageKit.BaseURL, PrivateKey: c.ImageKit.PrivateKey.Reveal(), Timeout: c.ImageKit.Timeout,
+		TicketField: c.Ownership.TicketField, LooksLikeTicket: ticket.LooksLikeTicket, UserAgent: "trueup/" + version,
+	})
+	return err
+}
+
+// QueueConfig is the queue that c names; `migrate` creates it on an external server.
+func QueueConfig(c *config.Config, log *slog.Logger) queue.Config {
+	q := queue.Config{
+		URL: c.Queue.URL.Reveal(), CredsFile: c.Queue.Creds, Prefix: c.Queue.Prefix, Role: string(c.Role),
+		MaxBytes: int64(c.Queue.MaxBytes), AllowNondurable: c.Queue.AllowNondurable, Replicas: c.Queue.Replicas, Logger: log,
+		Buffer: 8, // what is fetched ahead and not settled is suspect after a crash
+	}
+	if q.URL == "" {
+		q.Dir = filepath.Join(c.Queue.DataDir, "queue")
+	}
+	return q
+}
+
+func storeConfig(c *config.Config, log *slog.Logger) store.Config {
+	return store.Config{
+		URL: c.Database.URL.Reveal(), MaxConns: int32(c.Database.Conns), AbsentConfirm: c.Timing.AbsentConfirm,
+		ClaimWindow: c.Ownership.ClaimWindow, Ownership: store.Ownership(c.Ownership.Mode), Logger: log,
+	}
+}
+
+// keysOf are the keys that seal tickets and report ids: the configured ones, else one
+// made from ImageKit's private key.
+func keysOf(c *config.Config) (*ticket.Keys, error) {
+	secrets := c.Ownership.Keys.Reveal()
+	if len(secrets) == 0 {
+		derived, err := ticket.Derive(c.ImageKit.PrivateKey.Reveal())
+		if err != nil {
+			return nil, err
+		}
+		secrets = []string{derived}
+	}
+	return ticket.NewKeys(secrets...)
+}
+
+// accountOf is the stable name inside tickets: the configured one, else the ImageKit
+// id, which is the first path segment of the first URL endpoint (the host where a
+// custom domain has none).
+func accountOf(c *config.Config) (string, error) {
+	if c.Ownership.Account != "" {
+		return c.Ownership.Account, nil
+	}
+	if len(c.ImageKit.URLEndpoints) == 0 {
+		return "", errors.New("TRUEUP_ACCOUNT is not set, and IMAGEKIT_URL_ENDPOINT names no account")
+	}
+	u, err := url.Parse(c.ImageKit.URLEndpoints[0])
+	if err != nil {
+		return "", fmt.Errorf("IMAGEKIT_URL_ENDPOINT: %w", err)
+	}
+	id, _, _ := strings.Cut(strings.Trim(u.Path, "/"), "/")
+	if id == "" {
+		id = u.Hostname()
+	}
+	return id, nil
+}
