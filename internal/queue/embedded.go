@@ -41,9 +41,10 @@ func startServer(c Config, dir string) (*server.Server, error) {
 	ns, err := server.NewServer(&server.Options{
 		ServerName: c.Prefix, DontListen: true, NoSigs: true,
 		JetStream: true, StoreDir: dir, SyncAlways: !c.forgetful,
-		// Both bounds are set because the defaults are shares of the machine. The
-		// stream's own bound comes first; this one only leaves room for its files.
-		JetStreamMaxStore: c.MaxBytes + 256<<20, JetStreamMaxMemory: 16 << 20,
+		// Both are set because the defaults are shares of the machine. The store's is
+		// out of the way: what the stream reserves counts against it, the old MaxBytes
+		// too while a smaller one is being taken over, and the stream's is the bound.
+		JetStreamMaxStore: 1<<40 + c.MaxBytes, JetStreamMaxMemory: 16 << 20,
 		// A webhook of 1 MiB fits half of this, and the packer's share is half.
 		MaxPayload: c.payload,
 	})

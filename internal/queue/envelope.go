@@ -170,6 +170,9 @@ func (r *wireReader) event() event.Event {
 		ID: w.ID, Source: w.Source, Origin: w.Origin, Kind: w.Kind, FileID: w.FileID, User: w.User,
 		AcceptedAt: time.UnixMicro(w.AcceptedAt).UTC(), WebhookID: w.WebhookID, DeadLetter: w.DeadLetter, Headers: w.Headers,
 	}
+	if len(e.Headers) == 0 {
+		e.Headers = nil
+	}
 	if w.UpdatedAt != nil {
 		e.UpdatedAt = time.UnixMicro(*w.UpdatedAt).UTC()
 	}

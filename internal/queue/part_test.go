@@ -122,7 +122,7 @@ func serverPart() error {
 	ns, err := server.NewServer(&server.Options{
 		ServerName: "external", Host: "127.0.0.1", Port: port, NoSigs: true,
 		JetStream: true, StoreDir: os.Getenv("PART_DIR"), SyncAlways: true,
-		JetStreamMaxStore: 3 << 30, JetStreamMaxMemory: 16 << 20,
+		JetStreamMaxStore: 1 << 40, JetStreamMaxMemory: 4 << 30,
 	})
 	if err != nil {
 		return err
@@ -190,7 +190,8 @@ type proxy struct {
 	holdUp   bool // what the client says does not arrive
 	holdDown bool // what the server says does not arrive
 	conns    map[net.Conn]bool
-	said     strings.Builder // what the client said, as far as it was let through or not
+	said     strings.Builder // what the client said, let through or not
+	held     int             // how often the client was held back
 }
 
 func startProxy(t testing.TB, target string) *proxy {
@@ -240,6 +241,9 @@ func (p *proxy) copy(dst, src net.Conn, held *bool, listen bool) {
 		p.mu.Lock()
 		if listen {
 			p.said.Write(buf[:n])
+			if *held {
+				p.held++
+			}
 		}
 		for *held && p.conns[src] {
 			p.flowing.Wait()
@@ -274,4 +278,11 @@ func (p *proxy) published() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return strings.Count(p.said.String(), "HPUB trueup.events ")
+}
+
+// heldBack counts how often something that the client said did not arrive.
+func (p *proxy) heldBack() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.held
 }

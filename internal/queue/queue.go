@@ -96,6 +96,9 @@ func (q *Queue) open(ctx context.Context) error {
 		if err := q.cfg.provision(ctx, js, 1); err != nil {
 			return err
 		}
+		if err := q.cfg.reclaim(ctx, js); err != nil {
+			return err
+		}
 	}
 	q.state.Store(&state{why: "NATS has not answered yet"})
 	if !q.nc.IsConnected() {

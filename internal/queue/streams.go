@@ -115,6 +115,35 @@ func (c Config) provision(ctx context.Context, js jetstream.JetStream, replicas 
 	return nil
 }
 
+// reclaim makes an embedded server deliver at once what a process before us had
+// fetched and not settled, instead of an AckWait later: the directory's lock proves
+// that process dead. It lets AckWait pass for a moment, because that keeps the
+// delivery counts, which making the consumer anew would forget. A server too busy to
+// notice in that moment costs the wait, no more.
+func (c Config) reclaim(ctx context.Context, js jetstream.JetStream) error {
+	n := c.names()
+	consumer, err := js.Consumer(ctx, n.stream, n.consumer)
+	if err != nil {
+		return fmt.Errorf("queue: look up consumer %s of %s: %w", n.consumer, n.stream, err)
+	}
+	if consumer.CachedInfo().NumAckPending == 0 {
+		return nil
+	}
+	brief := c.consumerConfig()
+	brief.AckWait = time.Millisecond
+	if _, err := js.UpdateConsumer(ctx, n.stream, brief); err != nil {
+		return fmt.Errorf("queue: reclaim what was fetched: %w", err)
+	}
+	pause(ctx, reclaimPause)
+	if _, err := js.UpdateConsumer(ctx, n.stream, c.consumerConfig()); err != nil {
+		return fmt.Errorf("queue: reclaim what was fetched: %w", err)
+	}
+	return nil
+}
+
+// reclaimPause: the server looks 100 ms after AckWait has changed.
+const reclaimPause = 250 * time.Millisecond
+
 // found is what was found on the server and proved fit.
 type found struct {
 	consumer jetstream.Consumer
