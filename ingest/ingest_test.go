@@ -64,6 +64,7 @@ type bench struct {
 	queue   *recorder
 	handler http.Handler
 	tickets *ticket.Keys
+	config  Config
 	now     time.Time
 }
 
@@ -88,7 +89,7 @@ func setup(t testing.TB, change func(*Config)) *bench {
 	if change != nil {
 		change(&c)
 	}
-	b.handler = must(New(c))(t)
+	b.config, b.handler = c, must(New(c))(t)
 	return b
 }
 
