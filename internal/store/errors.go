@@ -13,7 +13,7 @@ import (
 	"github.com/trueup/trueup/internal/event"
 )
 
-// BadData is a refusal that some value in the call brought about: the same call fails
+// BadData is an event.ErrUnstorable: a refusal that some value in the call brought about: the same call fails
 // again. The worker halves it until one event is left, which becomes a dead letter.
 type BadData struct {
 	Op   string
@@ -24,7 +24,7 @@ type BadData struct {
 func (e *BadData) Error() string {
 	return fmt.Sprintf("%s: the database refused a value (%s): %v", e.Op, e.Code, e.Err)
 }
-func (e *BadData) Unwrap() error { return e.Err }
+func (e *BadData) Unwrap() []error { return []error{event.ErrUnstorable, e.Err} }
 
 // errLostRace: another transaction wrote the same row first; run again.
 var errLostRace = errors.New("another transaction wrote the same row first")

@@ -179,7 +179,7 @@ func always(e event.End) func(event.Pending, file.Result) event.End {
 // told is what a settlement told each event, by event id.
 type told map[string]file.Result
 
-func (r *rig) trySettle(pending []event.Pending, seen ...file.Observation) (store.Settled, told, error) {
+func (r *rig) trySettle(pending []event.Pending, seen ...file.Observation) (event.Settled, told, error) {
 	results := told{}
 	done, err := r.st.Settle(r.ctx, r.turn, pending, seen, func(p event.Pending, res file.Result) event.End {
 		results[p.ID] = res
@@ -188,7 +188,7 @@ func (r *rig) trySettle(pending []event.Pending, seen ...file.Observation) (stor
 	return done, results, err
 }
 
-func (r *rig) settle(pending []event.Pending, seen ...file.Observation) (store.Settled, told) {
+func (r *rig) settle(pending []event.Pending, seen ...file.Observation) (event.Settled, told) {
 	r.Helper()
 	done, results, err := r.trySettle(pending, seen...)
 	if err != nil {

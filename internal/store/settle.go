@@ -3,25 +3,12 @@ package store
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/trueup/trueup/internal/event"
 	"github.com/trueup/trueup/internal/file"
 )
-
-// Settled is what one settling transaction did.
-type Settled struct {
-	// NextDue is when the next retry is due, by the database's clock; zero when none waits.
-	NextDue time.Time
-	// Ends are the ends given in this call, by event id.
-	Ends map[string]event.End
-	// Already counts the events that had an end, or waited, before this call.
-	Already int
-	// Security counts new flags on files, by flag.
-	Security map[string]int
-}
 
 // Settle brings every pending event to its end in one transaction: rows, tombstones,
 // owners, ledger, retries and dead letters, or nothing at all. An event without an
@@ -30,48 +17,48 @@ type Settled struct {
 // end is called inside the transaction, which may be run again after a lost race: it
 // must be pure. Settling the same events again is a no-op, so after an ErrOutage, whose
 // commit may have happened all the same, the caller settles again. Errors wrap
-// event.ErrTurnMoved (stop), event.ErrOutage (pause) or *BadData (halve the call).
+// event.ErrTurnMoved (stop), event.ErrOutage (pause) or event.ErrUnstorable (halve the call; a *BadData).
 func (s *Store) Settle(ctx context.Context, turn int64, pending []event.Pending, seen []file.Observation,
 	end func(event.Pending, file.Result) event.End,
-) (Settled, error) {
+) (event.Settled, error) {
 	c := newSettlement(turn, pending, seen, end)
-	var out Settled
+	var out event.Settled
 	err := s.tx(ctx, "settle", func(ctx context.Context, tx pgx.Tx) (err error) {
 		out, err = s.settle(ctx, tx, c)
 		return err
 	})
 	if err != nil {
-		return Settled{}, err
+		return event.Settled{}, err
 	}
 	return out, nil
 }
 
-func (s *Store) settle(ctx context.Context, tx pgx.Tx, c *settlement) (Settled, error) {
+func (s *Store) settle(ctx context.Context, tx pgx.Tx, c *settlement) (event.Settled, error) {
 	m, err := s.mapping(ctx, tx)
 	if err != nil {
-		return Settled{}, err
+		return event.Settled{}, err
 	}
 	g, err := s.gatherFirst(ctx, tx, m, c)
 	if err != nil {
-		return Settled{}, fmt.Errorf("read: %w", err)
+		return event.Settled{}, fmt.Errorf("read: %w", err)
 	}
 	files := planFiles(c, s.rules(), g)
 	if lock := toLock(files); len(lock) > 0 {
 		if g, err = s.gatherLocked(ctx, tx, m, c, g, lock); err != nil {
-			return Settled{}, fmt.Errorf("lock: %w", err)
+			return event.Settled{}, fmt.Errorf("lock: %w", err)
 		}
 		if files, err = s.planLocked(ctx, tx, c, g); err != nil {
-			return Settled{}, err
+			return event.Settled{}, err
 		}
 		if widened(files, lock) {
-			return Settled{}, errLostRace
+			return event.Settled{}, errLostRace
 		}
 	}
 	ends := planEnds(c, files, g)
 	w := &writing{m: m, g: g, files: files, ends: ends}
 	due, err := w.send(ctx, tx)
 	if err != nil {
-		return Settled{}, fmt.Errorf("write: %w", err)
+		return event.Settled{}, fmt.Errorf("write: %w", err)
 	}
 	return w.settled(len(c.pending), due), nil
 }

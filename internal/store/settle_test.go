@@ -126,7 +126,7 @@ func TestSettle(t *testing.T) {
 		wantErr(t, err, event.ErrTurnMoved)
 		r.wantRows()
 		r.want("ledger", `SELECT count(*) FROM trueup.ledger`, 0)
-		if _, err := r.st.Mark(r.ctx, r.turn, "e"); err == nil {
+		if _, err := r.st.Mark(r.ctx, r.turn, []string{"e"}); err == nil {
 			t.Error("a trial mark was written in a turn that is over")
 		}
 	})

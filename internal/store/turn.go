@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -11,22 +12,13 @@ import (
 	"github.com/trueup/trueup/internal/file"
 )
 
-// Turn is what a worker learns when its turn begins.
-type Turn struct {
-	Number int64
-	// NextDue is when the next retry is due; zero when none waits.
-	NextDue  time.Time
-	Paused   bool
-	PausedBy string
-}
-
 // BeginTurn raises the turn's number: whoever held it before can settle nothing more.
-func (s *Store) BeginTurn(ctx context.Context) (Turn, error) {
-	var t Turn
+func (s *Store) BeginTurn(ctx context.Context) (event.Turn, error) {
+	var t event.Turn
 	err := s.tx(ctx, "begin turn", func(ctx context.Context, tx pgx.Tx) error {
 		b := &pgx.Batch{}
-		b.Queue(`UPDATE trueup.leases SET turn = turn + 1 WHERE name = 'worker' RETURNING turn, paused, paused_by`).
-			QueryRow(func(row pgx.Row) error { return row.Scan(&t.Number, &t.Paused, &t.PausedBy) })
+		b.Queue(`UPDATE trueup.leases SET turn = turn + 1 WHERE name = 'worker' RETURNING turn, paused, paused_by, paused_note`).
+			QueryRow(func(row pgx.Row) error { return row.Scan(&t.Number, &t.Paused, &t.PausedBy, &t.PausedNote) })
 		b.Queue(`SELECT min(due_at) FROM trueup.retries`).QueryRow(func(row pgx.Row) error {
 			var due *time.Time
 			err := row.Scan(&due)
@@ -44,38 +36,22 @@ func (s *Store) BeginTurn(ctx context.Context) (Turn, error) {
 	return t, err
 }
 
-// SetPaused stops or starts the worker, with a line in the audit.
-func (s *Store) SetPaused(ctx context.Context, paused bool, by, note string) error {
-	verb := "resume"
-	if paused {
-		verb = "pause"
-	}
-	return s.tx(ctx, verb, func(ctx context.Context, tx pgx.Tx) error {
-		b := &pgx.Batch{}
-		exactly(b, 1, `UPDATE trueup.leases SET paused = $1, paused_by = $2, paused_note = $3, paused_at = CASE WHEN $1 THEN clock_timestamp() END
-			WHERE name = 'worker'`, paused, by, clean(note))
-		queueAudit(b, by, verb, nil, note)
-		return send(ctx, tx, b)
-	})
-}
-
-func queueAudit(b *pgx.Batch, who, verb string, filter map[string]any, note string) {
-	if filter == nil {
-		filter = map[string]any{}
-	}
-	b.Queue(`INSERT INTO trueup.audit (id, who, verb, filter, note) VALUES ($1, $2, $3, $4::text::jsonb, $5)`,
-		newID(), clean(who), verb, encode(filter), clean(note))
-}
-
-// Mark writes an event's trial mark before it is tried alone, and says how many marks
-// of earlier tries still stood: that many crashes it has survived.
-func (s *Store) Mark(ctx context.Context, turn int64, eventID string) (survived int, err error) {
-	err = s.tx(ctx, "mark trial", func(ctx context.Context, tx pgx.Tx) error {
+// Mark writes the trial marks of events that are about to be tried alone, and says how
+// many marks of earlier tries still stood: that many crashes each has survived.
+func (s *Store) Mark(ctx context.Context, turn int64, ids []string) (map[string]int, error) {
+	sorted := slices.Compact(slices.Sorted(slices.Values(ids)))
+	survived := make(map[string]int, len(ids))
+	err := s.tx(ctx, "mark trials", func(ctx context.Context, tx pgx.Tx) error {
 		b := &pgx.Batch{}
 		guard(b, turn, false)
-		b.Queue(`INSERT INTO trueup.trial_marks AS t (event_id, turn) VALUES ($1, $2)
-			ON CONFLICT (event_id) DO UPDATE SET marks = t.marks + 1, turn = excluded.turn, at = clock_timestamp() RETURNING marks - 1`, eventID, turn).
-			QueryRow(func(row pgx.Row) error { return row.Scan(&survived) })
+		b.Queue(`INSERT INTO trueup.trial_marks AS t (event_id, turn) SELECT i.id, $2 FROM unnest($1::text[]) AS i(id)
+			ON CONFLICT (event_id) DO UPDATE SET marks = t.marks + 1, turn = excluded.turn, at = clock_timestamp() RETURNING event_id, marks - 1`, sorted, turn).
+			Query(func(rows pgx.Rows) error {
+				var id string
+				var n int
+				_, err := pgx.ForEachRow(rows, []any{&id, &n}, func() error { survived[id] = n; return nil })
+				return err
+			})
 		return send(ctx, tx, b)
 	})
 	return survived, err

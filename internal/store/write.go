@@ -21,8 +21,8 @@ type writing struct {
 	ends  []ended
 }
 
-func (w *writing) settled(asked int, due *time.Time) Settled {
-	out := Settled{NextDue: orZero(due), Ends: make(map[string]event.End, len(w.ends)), Already: asked - len(w.ends), Security: map[string]int{}}
+func (w *writing) settled(asked int, due *time.Time) event.Settled {
+	out := event.Settled{NextDue: orZero(due), Ends: make(map[string]event.End, len(w.ends)), Already: asked - len(w.ends), Security: map[string]int{}}
 	for _, e := range w.ends {
 		out.Ends[e.ID] = e.end
 	}

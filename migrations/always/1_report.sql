@@ -1,6 +1,6 @@
 -- What one user may know of one report: the only thing the ingest role may call. The
 -- columns of imagekit_files are read through to_jsonb, so that an application may drop
--- one without breaking it.
+-- one without breaking it; of one that is the application's own nothing is shown.
 CREATE OR REPLACE FUNCTION trueup.report(event_id text, caller text)
 RETURNS TABLE (state text, reason text, file jsonb)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -25,12 +25,16 @@ BEGIN
     RETURN QUERY SELECT 'rejected', 'not_claimable', NULL::jsonb;
     RETURN;
   END IF;
-  SELECT to_jsonb(f) INTO shown FROM public.imagekit_files f WHERE f.file_id = line.file_id AND f.user_id = $2;
+  SELECT jsonb_object_agg(e.key, e.value) INTO shown
+    FROM public.imagekit_files f, jsonb_each(to_jsonb(f)) e
+    WHERE f.file_id = line.file_id AND f.user_id = $2
+      AND (e.key = 'file_id' OR e.key IN (SELECT m.name FROM trueup.mapped_columns m));
   IF shown IS NOT NULL THEN
     shown := jsonb_strip_nulls(jsonb_build_object(
       'fileId', shown->'file_id', 'url', shown->'file_url', 'name', shown->'file_name', 'path', shown->'file_path',
       'type', shown->'file_type', 'mime', shown->'mime', 'size', shown->'size_bytes',
       'width', shown->'width', 'height', shown->'height', 'thumbnailUrl', shown->'thumbnail_url',
+      'tags', shown->'tags', 'customMetadata', shown->'custom_metadata', 'isPrivate', shown->'is_private',
       'createdAt', shown->'upload_timestamp', 'updatedAt', shown->'remote_updated_at'));
   END IF;
   RETURN QUERY SELECT 'verified', '', shown;
