@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -13,8 +14,10 @@ import (
 
 // launch brings a server up on the data directory: it adopts one that runs there,
 // or starts one, trying again for Patience while the obstacle is one that passes.
-func (s *Server) launch(ctx context.Context) (*process, error) {
-	until := time.Now().Add(s.cfg.Patience)
+// mayMove allows another port when somebody else keeps ours for a while.
+func (s *Server) launch(ctx context.Context, mayMove bool) (*process, error) {
+	begun := time.Now()
+	until := begun.Add(s.cfg.Patience)
 	for {
 		p, err := s.adopt(ctx)
 		if p == nil && err == nil {
@@ -27,7 +30,7 @@ func (s *Server) launch(ctx context.Context) (*process, error) {
 		if !errors.As(err, &o) || !o.passes || time.Now().After(until) {
 			return nil, err
 		}
-		if o.portTaken {
+		if o.portTaken && mayMove && time.Since(begun) > min(portPatience, s.cfg.Patience/2) {
 			s.otherPort()
 		}
 		if err := pause(ctx, 100*time.Millisecond); err != nil {
@@ -35,6 +38,9 @@ func (s *Server) launch(ctx context.Context) (*process, error) {
 		}
 	}
 }
+
+// portPatience is how long a port is waited for: dev promises to keep it.
+const portPatience = 2 * time.Second
 
 func pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
@@ -129,8 +135,19 @@ var errExited = errors.New("the server ended while starting")
 func (s *Server) ready(ctx context.Context, p *process) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Recovery)
 	defer cancel()
+	trying, end := context.WithCancel(ctx) // somebody else on our port may never answer
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		select {
+		case <-p.exited:
+			end()
+		case <-trying.Done():
+		}
+	})
+	defer watching.Wait()
+	defer end()
 	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
-		err := s.login(ctx, s.Port())
+		err := s.login(trying, s.Port())
 		if err == nil {
 			return nil
 		}

@@ -137,7 +137,7 @@ func (s *Server) begin(ctx context.Context) error {
 	if s.port, err = s.place.keptPort(); err != nil {
 		return err
 	}
-	first, err := s.launch(ctx)
+	first, err := s.launch(ctx, true)
 	if err != nil {
 		return err
 	}
@@ -178,7 +178,7 @@ func (s *Server) again(living context.Context) (*process, error) {
 		return nil, ErrDied
 	}
 	s.cfg.Logger.Warn("PostgreSQL ended by itself; starting it again", "log", s.place.log())
-	next, err := s.launch(living)
+	next, err := s.launch(living, false) // our users hold the URL
 	if err != nil {
 		if living.Err() == nil {
 			s.cfg.Logger.Error("PostgreSQL cannot be started again", "error", err)
