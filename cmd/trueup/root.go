@@ -43,6 +43,9 @@ func newRoot(p *program) *cobra.Command {
 // commands are all of them, in the order of the help.
 var commands = []func(*program) *cobra.Command{
 	devCommand,
+	serveCommand,
+	ingestCommand,
+	workerCommand,
 	versionCommand,
 }
 

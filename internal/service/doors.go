@@ -36,7 +36,10 @@ type Rows interface {
 	worker.Rows
 	verify.Fences
 	LiveFiles(ctx context.Context, n int, except []string) ([]string, error)
-	SetPaused(ctx context.Context, paused bool, by, note string) error
+	Report(ctx context.Context, eventID, user string) (store.Report, error)
+	Passport(ctx context.Context, fileID string) (store.Passport, error)
+	Status(ctx context.Context) (store.Status, error)
+	SetPaused(ctx context.Context, paused bool, act store.Act) (store.Paused, error)
 }
 
 // Doors are the outside of a process. A door that the role does not use is nil.

@@ -2,11 +2,13 @@ package service
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"time"
 
 	"github.com/trueup/trueup/internal/config"
 	"github.com/trueup/trueup/internal/operator"
+	"github.com/trueup/trueup/internal/store"
 	"github.com/trueup/trueup/internal/telemetry"
 )
 
@@ -43,12 +45,119 @@ func (s *Service) opsReady() operator.Readiness {
 // operations is what the operator API asks of a process.
 type operations struct{ s *Service }
 
+// Status tells what each door can tell; a door that does not answer is named and the
+// others are told all the same.
 func (o operations) Status(ctx context.Context) (operator.Status, error) {
-	return operator.Status{At: o.s.Now().UTC(), Role: string(o.s.Role), Version: o.s.Version}, nil
+	out := operator.Status{At: o.s.Now().UTC(), Role: string(o.s.Role), Version: o.s.Version, Unavailable: map[string]string{}}
+	own := o.s.worker.State()
+	out.Worker = &operator.WorkerStatus{Here: own.Active, Turn: own.Turn}
+	if own.Paused.Why != "operator" {
+		out.Worker.Outage = own.Paused.Why
+	}
+	o.queue(ctx, &out)
+	o.database(ctx, &out)
+	budget := o.s.verifier.Status()
+	out.API = &operator.APIStatus{PerSecond: budget.Rate, BlockedUntil: moment(budget.BlockedUntil), Waiting: budget.Waiting}
+	return out, nil
+}
+
+func (o operations) queue(ctx context.Context, out *operator.Status) {
+	ready := o.s.Queue.Ready()
+	out.Queue = &operator.QueueStatus{Accepting: ready.Accepting, Durability: ready.Durability, Why: ready.Why}
+	depth, err := o.s.Queue.Depth(ctx)
+	if err != nil {
+		out.Unavailable["queue"] = err.Error()
+		return
+	}
+	out.Queue.Waiting, out.Queue.Unacked, out.Queue.Bytes = int64(depth.Waiting), int64(depth.Unacked), int64(depth.Bytes)
+	out.Queue.Oldest = moment(depth.Oldest)
+}
+
+func (o operations) database(ctx context.Context, out *operator.Status) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	st, err := o.s.Rows.Status(ctx)
+	if err != nil {
+		out.Unavailable["database"] = err.Error()
+		return
+	}
+	out.Worker.Turn = max(out.Worker.Turn, st.Turn)
+	out.Worker.Paused = pausedOf(st.Paused)
+	out.Retries = &operator.RetryStatus{Count: st.Retries.Count, NextDue: moment(st.Retries.NextDue)}
+	out.DeadLetters, out.Rows = st.Dead, &st.LiveRows
+	out.Fuse = &operator.FuseStatus{Latched: st.Fuse.Latched, LatchedAt: moment(st.Fuse.At), Why: st.Fuse.Why, Candidates: st.Fuse.Candidates}
+}
+
+func pausedOf(p store.Paused) operator.Paused {
+	return operator.Paused{Paused: p.Paused, PausedBy: p.By, PausedNote: p.Note, PausedAt: moment(p.At)}
+}
+
+// moment is nil for the zero time.
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
 }
 
 func (o operations) Passport(ctx context.Context, fileID string) (operator.Passport, error) {
-	return operator.Passport{FileID: fileID}, nil
+	p, err := o.s.Rows.Passport(ctx, fileID)
+	if err != nil {
+		return operator.Passport{}, err
+	}
+	out := operator.Passport{FileID: p.FileID, Cut: p.Cut, Row: rowOf(p.Row), State: stateOf(p.State),
+		Lines: []operator.Line{}, Retries: []operator.Retry{}, DeadLetters: []operator.DeadLetter{}}
+	for _, l := range p.Lines {
+		out.Lines = append(out.Lines, operator.Line{ID: l.ID, At: l.At, Source: l.Source, Origin: l.Origin, Kind: l.Kind, User: l.User,
+			AcceptedAt: moment(l.AcceptedAt), Verdict: l.Verdict, Outcome: l.Outcome, Reason: l.Reason, End: l.End, Fence: l.Fence,
+			Status: l.Status, RequestID: l.RequestID, Detail: l.Detail})
+	}
+	for _, r := range p.Retries {
+		out.Retries = append(out.Retries, operator.Retry{EventID: r.EventID, Source: r.Source, Kind: r.Kind, User: r.User,
+			AcceptedAt: r.AcceptedAt, DueAt: r.DueAt, Tries: r.Tries, WaitedMS: r.Waited.Milliseconds(), Reason: r.Reason})
+	}
+	for _, d := range p.DeadLetters {
+		out.DeadLetters = append(out.DeadLetters, operator.DeadLetter{ID: d.ID, EventID: d.EventID, Source: d.Source, Kind: d.Kind, User: d.User,
+			AcceptedAt: d.AcceptedAt, Class: d.Class, Reason: d.Reason, Note: d.Note, State: d.State, CreatedAt: d.CreatedAt, Attempts: d.Attempts})
+	}
+	return out, nil
+}
+
+// rowOf reduces the row to what explains it; the row may have columns of the
+// application's own.
+func rowOf(raw json.RawMessage) *operator.Row {
+	if len(raw) == 0 {
+		return nil
+	}
+	var columns struct {
+		URL       string     `json:"file_url"`
+		User      string     `json:"user_id"`
+		Name      *string    `json:"file_name"`
+		Path      *string    `json:"file_path"`
+		Uploaded  *time.Time `json:"upload_timestamp"`
+		Updated   *time.Time `json:"remote_updated_at"`
+		Synced    *time.Time `json:"synced_at"`
+		VersionID *string    `json:"version_id"`
+	}
+	// A column of another type in somebody's table is left out, not an error.
+	_ = json.Unmarshal(raw, &columns)
+	return &operator.Row{URL: columns.URL, User: columns.User, Name: value(columns.Name), Path: value(columns.Path),
+		Uploaded: columns.Uploaded, Updated: columns.Updated, Synced: columns.Synced, VersionID: value(columns.VersionID)}
+}
+
+func value(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+func stateOf(s *store.State) *operator.State {
+	if s == nil {
+		return nil
+	}
+	return &operator.State{Seen: s.Seen, High: moment(s.High), FirstSeen: moment(s.FirstSeen), GoneAt: moment(s.GoneAt), GoneWhy: s.GoneWhy,
+		SuspectAt: moment(s.SuspectAt), Owner: s.Owner, OwnerKind: s.OwnerKind, OwnerAt: moment(s.OwnerAt), OwnerEvent: s.OwnerEvent, Flags: s.Flags}
 }
 
 func (o operations) Pause(ctx context.Context, act operator.Act) (operator.Paused, error) {
@@ -59,16 +168,20 @@ func (o operations) Resume(ctx context.Context, act operator.Act) (operator.Paus
 	return o.setPaused(ctx, false, act)
 }
 
+// setPaused makes it durable first, then tells the worker that is active, here or in
+// another process.
 func (o operations) setPaused(ctx context.Context, paused bool, act operator.Act) (operator.Paused, error) {
-	if err := o.s.Rows.SetPaused(ctx, paused, act.Who, act.Note); err != nil {
+	now, err := o.s.Rows.SetPaused(ctx, paused, store.Act{Who: act.Who, Note: act.Note, Key: act.Key})
+	if err != nil {
 		return operator.Paused{}, err
 	}
 	word := controlResume
-	if paused {
+	if now.Paused {
 		word = controlPause
 	}
-	o.s.worker.SetPaused(paused, act.Note)
-	_ = o.s.Queue.Tell(topicControl, []byte(word))
-	at := time.Now()
-	return operator.Paused{Paused: paused, PausedBy: act.Who, PausedNote: act.Note, PausedAt: &at}, nil
+	o.s.worker.SetPaused(now.Paused, now.Note)
+	if err := o.s.Queue.Tell(topicControl, []byte(word)); err != nil {
+		o.s.Logger.WarnContext(ctx, "control.not_told", "word", word, "error", err.Error())
+	}
+	return pausedOf(now), nil
 }
