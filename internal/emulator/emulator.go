@@ -83,6 +83,8 @@ type Emulator struct {
 	mu  sync.RWMutex
 	lib *library
 
+	jobs, purges sync.Map // id → what became of it, until the process ends
+
 	listener net.Listener
 	origin   atomic.Pointer[string]
 	closing  sync.Once
