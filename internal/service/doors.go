@@ -88,7 +88,7 @@ func (o *Opened) open(ctx context.Context, c *config.Config, version string, log
 		if err != nil {
 			return err
 		}
-		o.Rows = rows{s}
+		o.Rows = s
 		o.closers = append(o.closers, func() error { s.Close(); return nil })
 	}
 	if c.Role == config.Ingest {

@@ -2,18 +2,14 @@ package service
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/trueup/trueup/ingest"
 	"github.com/trueup/trueup/ingest/caller"
 	"github.com/trueup/trueup/ingest/grant"
 	"github.com/trueup/trueup/ingest/signature"
 	"github.com/trueup/trueup/internal/config"
-	"github.com/trueup/trueup/internal/file"
 	"github.com/trueup/trueup/internal/store"
 )
 
@@ -82,34 +78,7 @@ func (r reportsOf) Report(ctx context.Context, eventID, user string) (ingest.Rep
 	if err != nil {
 		return ingest.ReportStatus{}, err
 	}
-	status := ingest.ReportStatus{State: ingest.State(found.State)}
-	if len(found.File) > 0 {
-		status.File, err = snapshotOf(found.File)
-	}
-	return status, err
-}
-
-// snapshotOf reads the file as the database's own function tells it.
-func snapshotOf(raw []byte) (*file.Snapshot, error) {
-	var f struct {
-		FileID       string    `json:"fileId"`
-		URL          string    `json:"url"`
-		Name         *string   `json:"name"`
-		Path         *string   `json:"path"`
-		Type         *string   `json:"type"`
-		MIME         *string   `json:"mime"`
-		SizeBytes    *int64    `json:"size"`
-		Width        *int32    `json:"width"`
-		Height       *int32    `json:"height"`
-		ThumbnailURL *string   `json:"thumbnailUrl"`
-		CreatedAt    time.Time `json:"createdAt"`
-		UpdatedAt    time.Time `json:"updatedAt"`
-	}
-	if err := json.Unmarshal(raw, &f); err != nil {
-		return nil, fmt.Errorf("read the file of a report: %w", err)
-	}
-	return &file.Snapshot{ID: f.FileID, URL: f.URL, Name: f.Name, Path: f.Path, Type: f.Type, MIME: f.MIME, SizeBytes: f.SizeBytes,
-		Width: f.Width, Height: f.Height, ThumbnailURL: f.ThumbnailURL, CreatedAt: f.CreatedAt, UpdatedAt: f.UpdatedAt}, nil
+	return ingest.ReportStatus{State: ingest.State(found.State), File: found.File}, nil
 }
 
 // noReports is an ingest that was given no database: it accepts, and cannot tell.
