@@ -185,7 +185,7 @@ func (b *Budget) heard(endpoint string, said file.Rate, fault *file.Fault, sent 
 // that were under way.
 func (b *Budget) refused(now time.Time, wait time.Duration, sent time.Time) {
 	b.limited++
-	if !sent.Before(b.cutAt) {
+	if sent.After(b.cutAt) {
 		b.rate = max(b.rate/2, min(minRate, b.ceiling()))
 		b.cut, b.cutAt = true, now
 		b.grown, b.scarce = now, false
@@ -238,7 +238,7 @@ func (b *Budget) gate(ctx context.Context) (gated context.Context, held func() b
 		if b.isBlocked() {
 			stopped.Store(true)
 			cancel()
-			got.Conn.Close() // cancelling alone would race with the write
+			_ = got.Conn.Close() // cancelling alone would race with the write
 		}
 	}})
 	return gated, stopped.Load, cancel

@@ -101,7 +101,7 @@ func TestTransientFaultsAreRepeated(t *testing.T) {
 		{"CutBody", file.Unreachable, 3, cut},
 		{"CutBeforeAnswer", file.Unreachable, 3, func(http.ResponseWriter) { panic(http.ErrAbortHandler) }},
 		{"HTML", file.Garbled, 3, func(w http.ResponseWriter) { _, _ = w.Write([]byte("<html>")) }},
-		{"Redirect", file.Garbled, 3, func(w http.ResponseWriter) { w.Header().Set("Location", "/"); w.WriteHeader(302) }},
+		{"Redirect", file.Garbled, 3, func(w http.ResponseWriter) { w.Header().Set("Location", "/"); w.WriteHeader(http.StatusFound) }},
 		{"WrongFile", file.Garbled, 3, func(w http.ResponseWriter) { say(w, 200, object("other", epoch)) }},
 		{"400", file.BadRequest, 1, func(w http.ResponseWriter) { say(w, 400, "nonsense") }},
 		{"401", file.Unauthorized, 1, func(w http.ResponseWriter) { say(w, 401, "x") }},

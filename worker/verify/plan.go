@@ -56,6 +56,9 @@ func searchable(a Ask, k file.Known) bool {
 // hitAnswers reports whether this hit may answer this ask: it is news, or it is at
 // or after what the webhook spoke of.
 func hitAnswers(a Ask, k file.Known, hit file.Snapshot) bool {
+	if k.Gone {
+		return false
+	}
 	news := !k.Seen && !k.Live || k.Live && hit.UpdatedAt.After(k.High)
 	if a.onlyNews() {
 		return news
