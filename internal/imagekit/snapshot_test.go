@@ -1,0 +1,206 @@
+package imagekit
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/trueup/trueup/internal/file"
+)
+
+// reader is a client that is never asked to connect.
+func reader(t testing.TB, field string) *Client {
+	t.Helper()
+	c, err := New(Config{PrivateKey: key, TicketField: field, LooksLikeTicket: func(s string) bool { return strings.HasPrefix(s, "tu1.") }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func ptr[T any](v T) *T { return &v }
+
+func TestSnapshotOfTheReference(t *testing.T) {
+	got, err := reader(t, "").one([]byte(sample), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2026, 1, 2, 3, 4, 5, 678e6, time.UTC)
+	want := file.Snapshot{
+		ID: id, URL: "https://ik.imagekit.io/demo_id/users/42/hero_q1W2e3R4t.jpg",
+		Name: ptr("hero_q1W2e3R4t.jpg"), Path: ptr("/users/42/hero_q1W2e3R4t.jpg"), Type: ptr("image"), MIME: ptr("image/jpeg"),
+		SizeBytes: ptr(int64(183422)), Width: ptr(int32(1200)), Height: ptr(int32(800)),
+		ThumbnailURL: ptr("https://ik.imagekit.io/demo_id/users/42/hero_q1W2e3R4t.jpg?tr=n-ik_ml_thumbnail"),
+		VersionID:    ptr(id), FirstVersion: true, IsPrivate: ptr(false), CreatedAt: at, UpdatedAt: at,
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("snapshot %+v\nwant     %+v", got, want)
+	}
+}
+
+// with is a minimal file with these members added or replaced.
+func with(members string) string {
+	fields := map[string]json.RawMessage{}
+	for _, object := range []string{`{"type":"file","fileId":"f","url":"https://x/y","createdAt":"2026-01-02T03:04:05Z","updatedAt":"2026-01-02T03:04:05Z"}`, "{" + members + "}"} {
+		if err := json.Unmarshal([]byte(object), &fields); err != nil {
+			panic(object)
+		}
+	}
+	for name, value := range fields {
+		if string(value) == `"absent"` {
+			delete(fields, name)
+		}
+	}
+	out, err := json.Marshal(fields)
+	if err != nil {
+		panic(err)
+	}
+	return string(out)
+}
+
+func TestSnapshotFields(t *testing.T) {
+	c := reader(t, "owner_ticket")
+	tests := []struct {
+		name, members string
+		pick          func(s file.Snapshot) any
+		want          any
+	}{
+		{"UnknownFieldsAreIgnored", `"new":{"a":[1]},"AITags":"odd"`, func(s file.Snapshot) any { return s.Name }, (*string)(nil)},
+		{"SizeAsFloat", `"size":1.83422e5`, func(s file.Snapshot) any { return *s.SizeBytes }, int64(183422)},
+		{"SizeZero", `"size":0`, func(s file.Snapshot) any { return *s.SizeBytes }, int64(0)},
+		{"SizeNull", `"size":null`, func(s file.Snapshot) any { return s.SizeBytes }, (*int64)(nil)},
+		{"SizeNegative", `"size":-1`, func(s file.Snapshot) any { return s.SizeBytes }, (*int64)(nil)},
+		{"SizeBeyondEverything", `"size":1e400`, func(s file.Snapshot) any { return s.SizeBytes }, (*int64)(nil)},
+		{"WidthFraction", `"width":12.5`, func(s file.Snapshot) any { return s.Width }, (*int32)(nil)},
+		{"WidthBeyondAColumn", `"width":2147483648`, func(s file.Snapshot) any { return s.Width }, (*int32)(nil)},
+		{"NamesWithNUL", `"name":"a\u0000b"`, func(s file.Snapshot) any { return *s.Name }, "a\uFFFDb"},
+		{"HalfASurrogate", `"name":"a\ud800b"`, func(s file.Snapshot) any { return *s.Name }, "a\uFFFDb"},
+		{"URLWithFragment", `"url":"https://x/y#z?q"`, func(s file.Snapshot) any { return s.URL }, "https://x/y"},
+		{"ThumbnailBare", `"thumbnail":"https://x/y?updatedAt=1"`, func(s file.Snapshot) any { return *s.ThumbnailURL }, "https://x/y"},
+		{"ThumbnailSigned", `"thumbnail":"https://x/y?ik-t=1&tr=a&ik-s=2"`, func(s file.Snapshot) any { return *s.ThumbnailURL }, "https://x/y?tr=a"},
+		{"ThumbnailEmpty", `"thumbnail":""`, func(s file.Snapshot) any { return s.ThumbnailURL }, (*string)(nil)},
+		{"TagsNone", `"tags":[]`, func(s file.Snapshot) any { return s.Tags }, []string(nil)},
+		{"TagsWithNull", `"tags":["a",null,"b\u0000"]`, func(s file.Snapshot) any { return s.Tags }, []string{"a", "b\uFFFD"}},
+		{"TagsWithTickets", `"tags":["tu1.x","a","tu1.y","tu1.x"]`, func(s file.Snapshot) any { return [][]string{s.Tags, s.Tickets} }, [][]string{{"a"}, {"tu1.x", "tu1.y"}}},
+		{"TicketAlone", `"tags":["tu1.x"]`, func(s file.Snapshot) any { return [][]string{s.Tags, s.Tickets} }, [][]string{nil, {"tu1.x"}}},
+		{"TicketField", `"customMetadata":{"owner_ticket":"tu1.z","k":1}`, func(s file.Snapshot) any { return []any{string(s.CustomMetadata), s.Tickets} }, []any{`{"k":1}`, []string{"tu1.z"}}},
+		{"TicketFieldAlone", `"customMetadata":{"owner_ticket":"tu1.z"},"tags":["tu1.z"]`, func(s file.Snapshot) any { return []any{s.CustomMetadata, s.Tickets} }, []any{json.RawMessage(nil), []string{"tu1.z"}}},
+		{"TicketFieldOfAnotherType", `"customMetadata":{"owner_ticket":[7]}`, func(s file.Snapshot) any { return []any{s.CustomMetadata, s.Tickets} }, []any{json.RawMessage(nil), []string(nil)}},
+		{"MetadataNull", `"customMetadata":null`, func(s file.Snapshot) any { return s.CustomMetadata }, json.RawMessage(nil)},
+		{"MetadataIsWrittenAnew", `"customMetadata":{"b":"<\u0000>","a\u0000":["\ud800",{"n":1.50}],"big":1e999,"small":1e-999,"long":12345678901234567890}`,
+			func(s file.Snapshot) any { return string(s.CustomMetadata) },
+			"{\"a\uFFFD\":[\"\uFFFD\",{\"n\":1.50}],\"b\":\"<\uFFFD>\",\"big\":\"1e999\",\"long\":12345678901234567890,\"small\":0}"},
+		{"FirstVersionByID", `"versionInfo":{"id":"f","name":"whatever"}`, func(s file.Snapshot) any { return s.FirstVersion }, true},
+		{"FirstVersionByName", `"versionInfo":{"id":"g","name":"Version 1"}`, func(s file.Snapshot) any { return s.FirstVersion }, true},
+		{"LaterVersion", `"versionInfo":{"id":"g","name":"Version 10"}`, func(s file.Snapshot) any { return s.FirstVersion }, false},
+		{"NoVersion", `"versionInfo":null`, func(s file.Snapshot) any { return s.FirstVersion }, false},
+		{"TimesToTheMicrosecond", `"updatedAt":"2026-01-02T05:04:05.1234567+02:00"`, func(s file.Snapshot) any { return s.UpdatedAt },
+			time.Date(2026, 1, 2, 3, 4, 5, 123456000, time.UTC)},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s, err := c.one([]byte(with(tt.members)), "f")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := tt.pick(s); !reflect.DeepEqual(got, tt.want) {
+				t.Errorf("got %#v, want %#v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestSnapshotsThatAreNotBelieved(t *testing.T) {
+	c := reader(t, "")
+	deep := strings.Repeat(`{"a":`, 100) + "1" + strings.Repeat("}", 100)
+	for _, members := range []string{
+		`"type":"absent"`, `"type":"file-version"`, `"type":"folder"`, `"type":null`, `"type":1`,
+		`"fileId":"absent"`, `"fileId":null`, `"fileId":7`, `"fileId":""`, `"fileId":"g"`, `"fileId":"f/../g"`,
+		`"url":"absent"`, `"url":null`, `"url":"?x"`, `"url":{}`,
+		`"createdAt":"absent"`, `"createdAt":null`, `"createdAt":1767323045678`, `"createdAt":"yesterday"`, `"createdAt":"0001-01-01T00:00:00Z"`,
+		`"updatedAt":"absent"`, `"updatedAt":null`, `"updatedAt":""`, `"updatedAt":"2026-13-01T00:00:00Z"`,
+		`"name":7`, `"tags":"a,b"`, `"tags":[1]`, `"tags":{}`, `"size":"12"`, `"size":true`, `"size":{}`, `"width":[]`,
+		`"isPrivateFile":"no"`, `"versionInfo":"1"`, `"versionInfo":{"id":1}`, `"customMetadata":[]`, `"customMetadata":"x"`, `"customMetadata":` + deep,
+		`"mime":["image/png"]`, `"fileType":0`, `"thumbnail":1`,
+	} {
+		if s, err := c.one([]byte(with(members)), "f"); err == nil {
+			t.Errorf("%s was believed: %+v", members, s)
+		}
+	}
+}
+
+// FuzzDetails: whatever comes back, it is a fault or a snapshot that a database
+// can hold and that is about the file asked for.
+func FuzzDetails(f *testing.F) {
+	seeds := []string{sample, with(`"size":1e5`), with(`"tags":["tu1.x","\u0000"]`), with(`"customMetadata":{"a":"\u0000","b":1e999}`), `{}`, `[]`, `null`, ``, sample[:99]}
+	if len(seeds) < 9 {
+		f.Fatal("seeds are missing")
+	}
+	for _, seed := range seeds {
+		f.Add([]byte(seed))
+	}
+	c := reader(f, "owner_ticket")
+	f.Fuzz(func(t *testing.T, body []byte) {
+		s, err := c.one(body, "f")
+		if err != nil {
+			return
+		}
+		if s.ID != "f" || s.URL == "" || s.CreatedAt.Year() < 1970 || s.UpdatedAt.Year() < 1970 {
+			t.Errorf("believed %+v", s)
+		}
+		if strings.ContainsRune(fmt.Sprint(s.URL, s.Tags, text(s.Name), text(s.Path), text(s.ThumbnailURL)), 0) || !utf8.ValidString(s.URL+text(s.Name)) {
+			t.Errorf("a text that no database holds: %+v", s)
+		}
+		if s.CustomMetadata != nil {
+			var fields map[string]any
+			if err := json.Unmarshal(s.CustomMetadata, &fields); err != nil || len(fields) == 0 {
+				t.Errorf("metadata %q: %v", s.CustomMetadata, err)
+			}
+			if strings.Contains(string(s.CustomMetadata), `\u0000`) && !strings.Contains(string(s.CustomMetadata), `\\u0000`) {
+				t.Errorf("metadata holds U+0000: %q", s.CustomMetadata)
+			}
+		}
+	})
+}
+
+// FuzzMany: a listing never yields what one look-up would not.
+func FuzzMany(f *testing.F) {
+	seeds := []string{"[" + sample + "]", "[]", "[1,null," + sample + "]", "{}", "null", ""}
+	for _, seed := range seeds {
+		f.Add([]byte(seed))
+	}
+	c := reader(f, "")
+	f.Fuzz(func(t *testing.T, body []byte) {
+		snapshots, err := c.many(body)
+		for _, s := range snapshots {
+			if err != nil || !file.ValidID(s.ID) || s.URL == "" || s.UpdatedAt.IsZero() {
+				t.Errorf("listed %+v with error %v", s, err)
+			}
+		}
+	})
+}
+
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+func TestClampWait(t *testing.T) {
+	for ms, want := range map[float64]time.Duration{
+		math.Inf(1): time.Minute, math.Inf(-1): 0, 0: 0, -1: 0, 1: time.Millisecond, 59_999: 59999 * time.Millisecond, 60_000: time.Minute, 1e300: time.Minute,
+	} {
+		if got := clampWait(ms, time.Minute); got != want {
+			t.Errorf("%v ms: %v, want %v", ms, got, want)
+		}
+	}
+	if got := clampWait(math.NaN(), time.Minute); got != 0 {
+		t.Errorf("not a number: %v", got)
+	}
+}
