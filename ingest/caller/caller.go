@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -223,7 +224,7 @@ func (c *Checker) why(t *jwt.Token, claims *jwt.RegisteredClaims, err error) err
 	switch {
 	case errors.As(err, &refusal):
 		return refusal
-	case t != nil && t.Method != nil && !contains(c.keys.algorithms(), t.Method.Alg()):
+	case t != nil && t.Method != nil && !slices.Contains(c.keys.algorithms(), t.Method.Alg()):
 		return &Refusal{Reason: WrongAlgorithm}
 	case errors.Is(err, jwt.ErrTokenMalformed), errors.Is(err, jwt.ErrTokenSignatureInvalid), errors.Is(err, jwt.ErrTokenUnverifiable):
 		return &Refusal{Reason: BadToken}
@@ -248,15 +249,6 @@ func missingClaim(claims *jwt.RegisteredClaims) error {
 		return &Refusal{Reason: WrongIssuer}
 	}
 	return &Refusal{Reason: WrongAudience}
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }
 
 // validSubject holds that sub can stand in a row, a ticket and a log line: the empty
