@@ -182,10 +182,21 @@ func TestKeys(t *testing.T) {
 	})
 }
 
+// keptTicket was sealed for user_123 with newSecret by the first version of this
+// package: files carry tickets for years, so every later version must open it.
+const keptTicket = "tu1.7003a0bc.q19PQGTZPwd1y3C6zaEto_ZNhU-syp7F2KcyrXGwLaiGLLTF3mLhhO4a91ttEZQG"
+
+func TestOpensATicketOfTheFirstVersion(t *testing.T) {
+	got, err := keys(t, newSecret, oldSecret).Open(keptTicket, account)
+	if err != nil || got.User != "user_123" {
+		t.Fatalf("got %+v, %v", got, err)
+	}
+}
+
 // FuzzOpen holds that nothing opens but what was sealed, whatever is handed in.
 func FuzzOpen(f *testing.F) {
 	k := keys(f, newSecret, oldSecret)
-	good := sealed(f, k, "user_123")
+	good := keptTicket
 	f.Add(good, account)
 	f.Add("tu1..", "")
 	f.Add("tu1."+k.all[0].id+".AAAA", account)
