@@ -1,0 +1,140 @@
+package operator
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+)
+
+// ClientConfig says which process to talk to.
+type ClientConfig struct {
+	// URL of its operator listener. Required.
+	URL string
+	// Token that opens it; a "name:" before it is taken off. Empty: none is sent.
+	Token string
+	// Timeout of one request. Zero: 60 s.
+	Timeout time.Duration
+}
+
+// Client is the operator API as Go methods; the commands are made of it.
+type Client struct {
+	base  string
+	token string
+	http  *http.Client
+}
+
+// NewClient makes no connection yet.
+func NewClient(c ClientConfig) (*Client, error) {
+	u, err := url.Parse(c.URL)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return nil, errors.New("the operator address is not one such as http://127.0.0.1:3001")
+	}
+	token := c.Token
+	if _, value, named := strings.Cut(token, ":"); named {
+		token = value
+	}
+	if c.Timeout == 0 {
+		c.Timeout = time.Minute
+	}
+	return &Client{base: strings.TrimRight(c.URL, "/"), token: token, http: &http.Client{
+		Timeout: c.Timeout,
+		// A token never follows a redirect to somewhere else, nor goes to a proxy.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport:     &http.Transport{DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext, DisableKeepAlives: true},
+	}}, nil
+}
+
+// Status asks for the state of the whole.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	return call[Status](ctx, c, http.MethodGet, "/api/status", nil)
+}
+
+// Passport asks for all that is known of one file.
+func (c *Client) Passport(ctx context.Context, fileID string) (Passport, error) {
+	return call[Passport](ctx, c, http.MethodGet, "/api/files/"+url.PathEscape(fileID), nil)
+}
+
+// Pause stops the worker, Resume lets it go on.
+func (c *Client) Pause(ctx context.Context, note string) (Paused, error) {
+	return call[Paused](ctx, c, http.MethodPost, "/api/pause", actBody{note})
+}
+
+func (c *Client) Resume(ctx context.Context, note string) (Paused, error) {
+	return call[Paused](ctx, c, http.MethodPost, "/api/resume", actBody{note})
+}
+
+// call is one request. A POST gets a fresh Idempotency-Key, since each call of a
+// method is a new wish.
+func call[Out any](ctx context.Context, c *Client, method, path string, in any) (out Out, err error) {
+	var body io.Reader
+	if in != nil {
+		raw, err := json.Marshal(in)
+		if err != nil {
+			return out, err
+		}
+		body = bytes.NewReader(raw)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	if err != nil {
+		return out, err
+	}
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Idempotency-Key", ulid.Make().String())
+	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return out, c.unreachable(ctx, err)
+	}
+	defer res.Body.Close()
+	return read[Out](c, res)
+}
+
+func read[Out any](c *Client, res *http.Response) (out Out, err error) {
+	raw, err := io.ReadAll(io.LimitReader(res.Body, 64<<20))
+	if err != nil {
+		return out, fmt.Errorf("the answer of %s broke off: %w", c.base, err)
+	}
+	if res.StatusCode != http.StatusOK {
+		return out, c.problem(res, raw)
+	}
+	if err := json.Unmarshal(raw, &out); err != nil {
+		return out, fmt.Errorf("%s does not answer as trueup does: is it another program's port?", c.base)
+	}
+	return out, nil
+}
+
+// problem is the answer's own problem, or a sentence where it is nobody of ours that
+// answered.
+func (c *Client) problem(res *http.Response, raw []byte) error {
+	var p problemBody
+	if json.Unmarshal(raw, &p) != nil || p.Code == "" {
+		return fmt.Errorf("%s answered %s, and not as trueup does: is it another program's port?", c.base, res.Status)
+	}
+	return &Problem{Status: res.StatusCode, Code: p.Code,
+		Text: fmt.Sprintf("%s (%s, request %s)", p.Error, p.Code, res.Header.Get("X-Request-Id"))}
+}
+
+func (c *Client) unreachable(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	return fmt.Errorf("no trueup answers at %s: is it running? (%w)", c.base, err)
+}

@@ -1,0 +1,105 @@
+package operator
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/trueup/trueup/internal/file"
+)
+
+const maxBody = 64 << 10
+
+// ask makes an endpoint of a question.
+func ask[Out any](h *Handler, f func(*http.Request) (Out, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		out, err := f(r)
+		if err != nil {
+			fail(w, h.problemOf(r, err))
+			return
+		}
+		answer(w, http.StatusOK, out)
+	}
+}
+
+func (h *Handler) passport(r *http.Request) (Passport, error) {
+	id := chi.URLParam(r, "id")
+	if !file.ValidID(id) {
+		return Passport{}, errBadID
+	}
+	p, err := h.Service.Passport(r.Context(), id)
+	if err != nil {
+		return Passport{}, err
+	}
+	p.FileID = id
+	p.Why = Explain(p)
+	p.Lines, p.Retries, p.DeadLetters = listed(p.Lines), listed(p.Retries), listed(p.DeadLetters)
+	return p, nil
+}
+
+// listed is list, or an empty one: an answer has [] rather than null.
+func listed[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+// actBody is what a POST may say.
+type actBody struct {
+	Note string `json:"note"`
+}
+
+// act makes an endpoint of a verb that changes something.
+func act[Out any](h *Handler, verb string, f func(Service, context.Context, Act) (Out, error)) http.HandlerFunc {
+	return h.once(func(r *http.Request, key string, body []byte) (any, error) {
+		var in actBody
+		if err := decode(body, &in); err != nil {
+			return nil, err
+		}
+		out, err := f(h.Service, r.Context(), Act{Who: callerOf(r), Note: in.Note, Key: key})
+		if err == nil {
+			h.Logger.InfoContext(r.Context(), "operator act", "verb", verb, "who", callerOf(r), "note", in.Note, "request_id", idOf(r))
+		}
+		return out, err
+	})
+}
+
+// readBody is the whole body, which must be JSON where there is one.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return nil, errTooLarge
+	}
+	if err != nil {
+		return nil, errNotJSON
+	}
+	media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if len(body) > 0 && media != "application/json" {
+		return nil, errMediaType
+	}
+	return body, nil
+}
+
+// decode takes one JSON object with known fields; no body is an empty object.
+func decode(body []byte, in any) error {
+	if len(bytes.TrimSpace(body)) == 0 {
+		return nil
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(in); err != nil {
+		return errNotJSON
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errNotJSON
+	}
+	return nil
+}

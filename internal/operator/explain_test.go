@@ -1,0 +1,86 @@
+package operator
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestExplain(t *testing.T) {
+	at := func(minute int) time.Time { return time.Date(2026, 5, 1, 10, minute, 0, 0, time.UTC) }
+	ptr := func(t time.Time) *time.Time { return &t }
+	webhook := Line{ID: "E1", At: at(1), Source: "webhook", Origin: "webhook", Kind: "file.created", Verdict: "present", Outcome: "applied", Reason: "added", End: "done", Status: 200, RequestID: "rq"}
+	report := Line{ID: "E2", At: at(2), Source: "client", Origin: "client", Kind: "report", User: "ann", Verdict: "present", Outcome: "applied", Reason: "owner", End: "done"}
+	refused := Line{ID: "E3", At: at(3), Source: "client", Origin: "client", Kind: "report", User: "bob", Verdict: "present", Outcome: "unchanged", Reason: "claim_refused", End: "rejected"}
+	deleted := Line{ID: "E4", At: at(4), Source: "webhook", Origin: "webhook", Kind: "file.deleted", Verdict: "absent", Outcome: "tombstoned", Reason: "announced", End: "done"}
+	unfound := Line{ID: "E5", At: at(5), Source: "client", Origin: "client", Kind: "report", User: "ann", Verdict: "absent", Outcome: "unchanged", Reason: "not_found", End: "rejected"}
+	row := &Row{URL: "https://x/y", User: "ann", Synced: ptr(at(2))}
+	claimed := &State{Owner: "ann", OwnerKind: "claimed", OwnerAt: ptr(at(0)), OwnerEvent: "E2"}
+	with := func(s State, change func(*State)) *State { change(&s); return &s }
+
+	tests := []struct {
+		name string
+		p    Passport
+		last string   // part of the conclusion
+		told []string // parts that must occur, in this order
+	}{
+		{"NeverHeardOf", Passport{}, "There is no row: trueup has never settled anything", nil},
+		{"WebhookThenReport", Passport{Row: row, State: claimed, Lines: []Line{webhook, report}},
+			`The row stands as ImageKit showed the file at 2026-05-01 10:02:00.000Z, and belongs to "ann", whose report was the earliest (accepted 2026-05-01 10:00:00.000Z, event E2).`,
+			[]string{"10:01:00.000Z: ImageKit's webhook file.created came (event E1)", "answered 200, request rq", "the file was new", `10:02:00.000Z: "ann" reported the file`}},
+		{"Proven", Passport{Row: row, State: &State{Owner: "ann", OwnerKind: "proven"}}, "by the ticket sealed into the upload", nil},
+		{"Adopted", Passport{Row: row, State: &State{Owner: "ann", OwnerKind: "adopted"}}, "when trueup first saw it", nil},
+		{"Assigned", Passport{Row: row, State: &State{Owner: "ann", OwnerKind: "assigned"}}, "by an operator's act", nil},
+		{"Unowned", Passport{Row: &Row{}, State: &State{Flags: []string{"ticket_conflict"}}}, "belongs to nobody", []string{"Flagged: a different ticket"}},
+		{"OwnerChangedBySQL", Passport{Row: &Row{User: "eve"}, State: claimed}, `the row says "eve", which the next look puts right`, nil},
+		{"ClaimRefused", Passport{Row: row, State: claimed, Lines: []Line{webhook, report, refused}},
+			`The claim of "bob" was refused: the row belongs to "ann", whose report was the earliest`, []string{`"bob" reported`}},
+		{"RefusalThenNews", Passport{Row: row, State: claimed, Lines: []Line{refused, {ID: "E9", At: at(9), Source: "webhook", Kind: "file.updated", End: "done"}}},
+			"The row stands", nil},
+		{"Deleted", Passport{State: &State{GoneAt: ptr(at(4)), GoneWhy: "announced"}, Lines: []Line{webhook, deleted}},
+			"There is no row, because the file is gone from ImageKit since 2026-05-01 10:04:00.000Z: ImageKit announced the deletion", []string{"removed and remembered as gone"}},
+		{"Suspect", Passport{Row: row, State: with(*claimed, func(s *State) { s.SuspectAt = ptr(at(6)) })}, "a look at 2026-05-01 10:06:00.000Z found nothing", nil},
+		{"RowWithoutState", Passport{Row: row}, "the next look adopts it", nil},
+		{"StateWithoutRow", Passport{State: claimed}, "somebody removed the row by SQL", nil},
+		{"Rejected", Passport{Lines: []Line{unfound}}, "event E5 was rejected: ImageKit does not know such a file", nil},
+		{"Waiting", Passport{Retries: []Retry{{EventID: "E7", DueAt: at(9), Tries: 2, Reason: "not_found"}, {EventID: "E6", DueAt: at(8), Tries: 1}}},
+			"There is no row yet: event E6 waits until 2026-05-01 10:08:00.000Z", []string{"Event E7", "after 2 looks", "Event E6", "after 1 look"}},
+		{"Parked", Passport{DeadLetters: []DeadLetter{{ID: "D1", EventID: "E8", Class: "imagekit", Reason: "gave_up", State: "dead", CreatedAt: at(7), Attempts: 3}}},
+			"event E8 could not be settled and is dead letter D1", []string{"after 3 counted attempts, whoever looks after the ImageKit account must act"}},
+		{"WordsOfANewerVersion", Passport{Row: row, State: claimed, Lines: []Line{{ID: "E1", At: at(1), Source: "poll", Kind: "hit", Outcome: "mended", Reason: "unheard_of", End: "done"}}},
+			"The row stands", []string{"poll hit", "mended", "unheard_of"}},
+		{"Cut", Passport{Cut: true, Row: row, State: claimed}, "The row stands", []string{"Older lines exist"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			why := Explain(tt.p)
+			if last := why[len(why)-1]; !strings.Contains(last, tt.last) {
+				t.Errorf("concludes %q, want %q in it", last, tt.last)
+			}
+			rest := strings.Join(why, "\n")
+			for _, part := range tt.told {
+				i := strings.Index(rest, part)
+				if i < 0 {
+					t.Fatalf("%q is missing or out of order in:\n%s", part, strings.Join(why, "\n"))
+				}
+				rest = rest[i:]
+			}
+			for _, s := range why {
+				if !strings.HasSuffix(s, ".") && !strings.HasSuffix(s, ").") || strings.Contains(s, "..") {
+					t.Errorf("%q is no sentence", s)
+				}
+			}
+		})
+	}
+}
+
+func TestDeadLettersAndLinesAreToldInOrderOfTime(t *testing.T) {
+	at := func(s int) time.Time { return time.Unix(int64(s), 0) }
+	why := Explain(Passport{
+		Lines:       []Line{{ID: "L1", At: at(1), Source: "webhook"}, {ID: "L3", At: at(3), Source: "webhook"}},
+		DeadLetters: []DeadLetter{{ID: "D2", CreatedAt: at(2), State: "resolved"}},
+	})
+	if got := strings.Join(why, "\n"); strings.Index(got, "L1") > strings.Index(got, "D2") || strings.Index(got, "D2") > strings.Index(got, "L3") {
+		t.Error(got)
+	}
+}
