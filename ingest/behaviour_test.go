@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -122,7 +123,7 @@ func TestFailedSignatures(t *testing.T) {
 	forged := func(from, forwarded string) *http.Request {
 		r := httptest.NewRequest(http.MethodPost, "/webhooks/imagekit", strings.NewReader(hint))
 		r.Header.Set("Content-Type", "application/json")
-		r.RemoteAddr = from + ":1234"
+		r.RemoteAddr = net.JoinHostPort(from, "1234")
 		if forwarded != "" {
 			r.Header.Set("X-Forwarded-For", forwarded)
 		}
@@ -138,6 +139,12 @@ func TestFailedSignatures(t *testing.T) {
 		if n := len(b.queue.taken()); n != 0 {
 			t.Fatalf("%d events", n)
 		}
+	})
+	t.Run("AreLimitedPerNetworkOfIPv6", func(t *testing.T) {
+		b := setup(t, func(c *Config) { c.FailureRate, c.FailureBurst = 1, 1 })
+		expect(t, b.do(forged("2001:db8:1:2::1", "")), http.StatusUnauthorized, "bad_signature")
+		expect(t, b.do(forged("2001:db8:1:2:ffff::9", "")), http.StatusTooManyRequests, "rate_limited")
+		expect(t, b.do(forged("2001:db8:1:3::1", "")), http.StatusUnauthorized, "bad_signature")
 	})
 	t.Run("NeverCostAVerifiedOne", func(t *testing.T) {
 		b := setup(t, func(c *Config) { c.FailureRate, c.FailureBurst = 1, 1 })

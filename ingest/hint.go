@@ -78,8 +78,11 @@ type notice struct {
 // parseNotice reads a verified webhook. It asks for JSON and for nothing else: kinds
 // and fields come and go on ImageKit's side, and whatever names a file is a hint.
 func parseNotice(body []byte) (notice, error) {
-	if err := validJSON(body); err != nil {
-		return notice{}, err
+	switch {
+	case tooDeep(body):
+		return notice{}, nestsTooDeep()
+	case !json.Valid(body): // bytes that are no UTF-8 may stand in its texts
+		return notice{}, badJSON()
 	}
 	n := notice{kind: kindUnknown}
 	fields, ok := object(body)
@@ -155,11 +158,15 @@ func text(raw json.RawMessage) (string, bool) {
 func validJSON(body []byte) error {
 	switch {
 	case tooDeep(body):
-		return badRequest("too_deep", "The body nests deeper than %d levels.", maxDepth)
+		return nestsTooDeep()
 	case !utf8.Valid(body) || !json.Valid(body):
 		return badJSON()
 	}
 	return nil
+}
+
+func nestsTooDeep() error {
+	return badRequest("too_deep", "The body nests deeper than %d levels.", maxDepth)
 }
 
 func badJSON() error { return badRequest("bad_json", "The body is not valid JSON.") }

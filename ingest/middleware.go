@@ -76,7 +76,7 @@ func (h *handler) observe(next http.Handler) http.Handler {
 
 func (h *handler) recoverPanic(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer func() {
+		defer func() { //nolint:contextcheck // the request's own context is used
 			failure := recover()
 			if failure == nil {
 				return

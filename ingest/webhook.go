@@ -3,6 +3,7 @@ package ingest
 import (
 	"errors"
 	"net/http"
+	"net/netip"
 
 	"github.com/go-chi/chi/v5/middleware"
 
@@ -61,11 +62,23 @@ func (h *handler) verify(r *http.Request, body []byte) (signature.Match, error) 
 		reason = string(refusal.Reason)
 	}
 	h.metrics.forged.WithLabelValues(reason).Inc()
-	if wait, ok := h.addresses.allow(middleware.GetClientIP(r.Context())); !ok {
+	if wait, ok := h.addresses.allow(network(middleware.GetClientIPAddr(r.Context()))); !ok {
 		return match, rateLimited(wait)
 	}
 	h.Logger.InfoContext(r.Context(), "webhook refused", "requestId", requestID(r.Context()), "reason", reason)
 	return match, err
+}
+
+// network is what one sender can send from: an IPv4 address, or the /64 that anybody
+// with IPv6 has to himself.
+func network(a netip.Addr) string {
+	a = a.Unmap()
+	if a.Is6() {
+		if p, err := a.Prefix(64); err == nil {
+			return p.String()
+		}
+	}
+	return a.String()
 }
 
 func (h *handler) verified(r *http.Request, body []byte) (signature.Match, error) {

@@ -86,7 +86,12 @@ type Refusal struct {
 	Err    error // what failed, for KeysUnavailable
 }
 
-func (r *Refusal) Error() string { return "caller refused: " + string(r.Reason) }
+func (r *Refusal) Error() string {
+	if r.Err != nil {
+		return "caller refused: " + string(r.Reason) + ": " + r.Err.Error()
+	}
+	return "caller refused: " + string(r.Reason)
+}
 
 func (r *Refusal) Unwrap() error { return r.Err }
 

@@ -115,7 +115,7 @@ func (s *keySet) key(ctx context.Context, algorithm, id string) (any, error) {
 		return found, nil
 	}
 	s.refresh(ctx, ok)
-	keys, age = s.held()
+	keys, _ = s.held()
 	if found, ok = pick(keys, algorithm, id); ok {
 		return found, nil
 	}

@@ -57,7 +57,8 @@ func (d *Document) Operations() []string {
 // Check holds one exchange against the document and names its operation. Addresses
 // that the document does not know must be answered 404, methods it does not know 405.
 func (d *Document) Check(r *http.Request, body []byte, status int, header http.Header, answer []byte) (operation string, err error) {
-	r = r.Clone(r.Context())
+	ctx := r.Context()
+	r = r.Clone(ctx)
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	if r.Method == http.MethodHead {
 		r.Method = http.MethodGet
@@ -77,7 +78,7 @@ func (d *Document) Check(r *http.Request, body []byte, status int, header http.H
 		},
 	}
 	if status < 400 || status >= 500 {
-		if err := openapi3filter.ValidateRequest(r.Context(), input); err != nil {
+		if err := openapi3filter.ValidateRequest(ctx, input); err != nil {
 			return operation, fmt.Errorf("%s, answered %d, has a request that the document refuses: %w", operation, status, err)
 		}
 	}
@@ -85,7 +86,7 @@ func (d *Document) Check(r *http.Request, body []byte, status int, header http.H
 		RequestValidationInput: input, Status: status, Header: header, Options: input.Options,
 	}
 	output.SetBodyBytes(answer)
-	if err := openapi3filter.ValidateResponse(r.Context(), output); err != nil {
+	if err := openapi3filter.ValidateResponse(ctx, output); err != nil {
 		return operation, fmt.Errorf("%s has an answer (%d) that the document refuses: %w", operation, status, err)
 	}
 	return operation, nil

@@ -29,8 +29,8 @@ func (g *Granter) keepInFolder(user string, upload *Fields) error {
 	if g.Folder == "" {
 		return nil
 	}
-	if strings.ContainsAny(upload.get("fileName"), `/\`) {
-		return refuse(CodeBadFileName, "The fileName holds no path; use folder.")
+	if name := upload.get("fileName"); strings.ContainsAny(name, `/\`) || strings.ContainsFunc(name, odd) || dotStep(name) {
+		return refuse(CodeBadFileName, "The fileName is no path and all of it prints; use folder.")
 	}
 	base := strings.ReplaceAll(g.Folder, subject, pathOf(user))
 	asked := upload.get("folder")
@@ -56,12 +56,16 @@ func safePath(path string) bool {
 		return false
 	}
 	for step := range strings.SplitSeq(path, "/") {
-		if strings.Trim(step, ". ") == "" && step != "" {
+		if dotStep(step) {
 			return false
 		}
 	}
 	return true
 }
+
+// dotStep reports whether a step of a path is dots and blanks alone: ".", "..", and
+// what somebody may trim to one of them.
+func dotStep(step string) bool { return step != "" && strings.Trim(step, ". ") == "" }
 
 func odd(r rune) bool { return !unicode.IsPrint(r) }
 

@@ -46,7 +46,8 @@ type Config struct {
 	// Folder is the template that uploads are kept under, such as "/u/{sub}"; empty
 	// leaves the folder to the client.
 	Folder string
-	// AllowOverwrite leaves overwriteFile to the client; false sends false.
+	// AllowOverwrite leaves overwriteFile to the client; false sends false. Without a
+	// Folder that names the user, it lets users overwrite each other's files.
 	AllowOverwrite bool
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
