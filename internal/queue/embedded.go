@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -15,8 +17,10 @@ import (
 // embedded is a nats-server inside this process. It listens nowhere: the only way
 // in is a connection from this process.
 type embedded struct {
-	ns   *server.Server
+	cfg  Config
+	dir  string
 	lock *os.File
+	ns   atomic.Pointer[server.Server] // another one after restart
 }
 
 const startTimeout = 30 * time.Second
@@ -30,11 +34,17 @@ func startEmbedded(c Config) (*embedded, error) {
 	if err != nil {
 		return nil, err
 	}
+	e := &embedded{cfg: c, dir: dir, lock: lock}
 	ns, err := startServer(c, dir)
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	return &embedded{ns: ns, lock: lock}, nil
+	e.ns.Store(ns)
+	// A stream that cannot be read back would be made anew, empty, a moment later.
+	if why := e.broken(); why != "" {
+		return nil, errors.Join(fmt.Errorf("queue: the store in %s is damaged and was left as it is: %s", dir, why), e.stop())
+	}
+	return e, nil
 }
 
 func startServer(c Config, dir string) (*server.Server, error) {
@@ -61,16 +71,60 @@ func startServer(c Config, dir string) (*server.Server, error) {
 	return ns, nil
 }
 
+// InProcessConn is how nats.go connects, and reconnects after a restart.
+func (e *embedded) InProcessConn() (net.Conn, error) {
+	return e.ns.Load().InProcessConn() //nolint:wrapcheck // nats.go wants it as it is
+}
+
 // fsyncs reads back whether the running server syncs each message before it
 // confirms it. It is what the server goes by, not what we asked for.
 func (e *embedded) fsyncs() bool {
-	js := e.ns.JetStreamConfig()
+	js := e.ns.Load().JetStreamConfig()
 	return js != nil && js.SyncAlways
 }
 
+// broken says why the server has stopped storing, "" while it has not. After one
+// failed write, be it for a full disk, a stream confirms nothing for as long as its
+// server runs.
+func (e *embedded) broken() string {
+	if h := e.ns.Load().Healthz(nil); h.Status != "ok" {
+		return h.Error
+	}
+	return ""
+}
+
+// restart replaces a broken server as soon as its directory can be written again.
+// What was stored is stored; the connection finds the new server by itself.
+func (e *embedded) restart() error {
+	if err := tryWriting(e.dir); err != nil {
+		return err
+	}
+	old := e.ns.Load()
+	old.Shutdown()
+	old.WaitForShutdown()
+	ns, err := startServer(e.cfg, e.dir)
+	if err != nil {
+		return err
+	}
+	e.ns.Store(ns)
+	return nil
+}
+
+// tryWriting writes and syncs a mebibyte, so that a server is not restarted for the
+// few bytes that something else has just freed.
+func tryWriting(dir string) error {
+	f, err := os.CreateTemp(dir, "room-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, 1<<20))
+	return errors.Join(err, f.Sync(), f.Close(), os.Remove(f.Name()))
+}
+
 func (e *embedded) stop() error {
-	e.ns.Shutdown()
-	e.ns.WaitForShutdown()
+	ns := e.ns.Load()
+	ns.Shutdown()
+	ns.WaitForShutdown()
 	return e.lock.Close()
 }
 

@@ -149,3 +149,48 @@ func TestKilledPublisher(t *testing.T) {
 	}
 	t.Logf("%d acknowledged over three kills, %d stored", len(acknowledged), len(stored))
 }
+
+// TestFullDisk runs in a process of its own, because only a process can be kept from
+// writing. Its server stops storing at the first failed write, and for good: it has
+// to be started again, without the process.
+func TestFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	p := startPart(t, "fulldisk", "PART_DIR="+dir)
+	for _, want := range []string{
+		"refused true",
+		"the embedded server cannot store in " + dir,
+		"accepted again {true fsync }",
+		"nothing lost",
+	} {
+		if got := p.line(t); !strings.HasPrefix(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+func TestRefusesADamagedStore(t *testing.T) {
+	dir := t.TempDir()
+	q := open(t, Config{Dir: dir})
+	publish(t, q, ev("a"))
+	closeQueue(t, q)
+	meta := filepath.Join(dir, "jetstream", "$G", "streams", "TRUEUP_EVENTS", "meta.inf")
+	good, err := os.ReadFile(meta)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(meta, good[:len(good)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if q, err := Open(testContext(t), Config{Dir: dir}); err == nil || !strings.Contains(err.Error(), "the store in "+dir+" is damaged and was left as it is") {
+		t.Errorf("got %v", err)
+		if q != nil {
+			closeQueue(t, q)
+		}
+	}
+	if err := os.WriteFile(meta, good, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if d := next(t, open(t, Config{Dir: dir})); d.Envelope.Events[0].ID != "a" {
+		t.Errorf("after the repair: %+v", d)
+	}
+}

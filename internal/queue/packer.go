@@ -255,6 +255,7 @@ func unknown(err error) bool {
 
 // note keeps what a publish taught about the server.
 func (q *Queue) note(err error) {
+	q.silent.Store(unknown(err))
 	if err == nil {
 		q.full.Store(false)
 		return

@@ -8,14 +8,15 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	ossignal "os/signal"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"golang.org/x/sys/unix"
 
 	"github.com/trueup/trueup/internal/event"
 )
@@ -24,6 +25,7 @@ import (
 // process can be killed. It says one line per thing that happened.
 type part struct {
 	cmd   *exec.Cmd
+	in    io.Closer
 	lines *bufio.Scanner
 	once  sync.Once
 }
@@ -33,7 +35,10 @@ func startPart(t testing.TB, name string, env ...string) *part {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), append(env, "TRUEUP_TEST_PART="+name)...)
 	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	in, err := cmd.StdinPipe() // its end tells the part that we died
+	if err != nil {
+		t.Fatal(err)
+	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +46,7 @@ func startPart(t testing.TB, name string, env ...string) *part {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	p := &part{cmd: cmd, lines: bufio.NewScanner(out)}
+	p := &part{cmd: cmd, in: in, lines: bufio.NewScanner(out)}
 	t.Cleanup(func() { p.kill() })
 	return p
 }
@@ -69,6 +74,7 @@ func (p *part) kill() (rest []string) {
 
 func runPart(name string) error {
 	ctx := context.Background()
+	go func() { _, _ = io.Copy(io.Discard, os.Stdin); os.Exit(2) }()
 	switch name {
 	case "server":
 		return serverPart()
@@ -78,6 +84,12 @@ func runPart(name string) error {
 			return err
 		}
 		return publisherPart(ctx, q)
+	case "fulldisk":
+		q, err := Open(ctx, Config{Dir: os.Getenv("PART_DIR"), AckTimeout: 300 * time.Millisecond})
+		if err != nil {
+			return err
+		}
+		return fullDiskPart(ctx, q)
 	case "holder":
 		q, err := Open(ctx, Config{URL: os.Getenv("PART_URL")})
 		if err != nil {
@@ -132,8 +144,57 @@ func serverPart() error {
 		return fmt.Errorf("not ready")
 	}
 	fmt.Println("ready")
-	_, err = io.Copy(io.Discard, os.Stdin) // nothing comes; the kernel ends us with our parent
 	select {}
+}
+
+// fullDiskPart publishes until the files may not grow any more, then lets them, and
+// says what became of it.
+func fullDiskPart(ctx context.Context, q *Queue) error {
+	ossignal.Ignore(unix.SIGXFSZ)
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &was); err != nil {
+		return err
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 512 << 10, Max: was.Max}); err != nil {
+		return err
+	}
+	accepted := map[string]bool{}
+	publish := func(i int) error {
+		e := ev(fmt.Sprint(i))
+		e.Body = make([]byte, 8<<10)
+		err := q.Publish(ctx, []event.Event{e})
+		if err == nil {
+			accepted[e.ID] = true
+		}
+		return err
+	}
+	i := 0
+	for ; publish(i) == nil; i++ {
+	}
+	fmt.Println("refused", i > 0)
+	for q.Ready().Accepting || !strings.Contains(q.Ready().Why, "cannot store in") {
+		pause(ctx, 5*time.Millisecond)
+	}
+	fmt.Println(q.Ready().Why)
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &was); err != nil {
+		return err
+	}
+	for i++; publish(i) != nil; i++ {
+		pause(ctx, 5*time.Millisecond)
+	}
+	fmt.Println("accepted again", q.Ready())
+	for len(accepted) > 0 {
+		d, err := q.Next(ctx)
+		if err != nil {
+			return err
+		}
+		delete(accepted, d.Envelope.Events[0].ID)
+		if err := d.Ack(); err != nil {
+			return err
+		}
+	}
+	fmt.Println("nothing lost")
+	return q.Close()
 }
 
 // natsServer is a real nats-server in a process of its own, on a port it keeps.

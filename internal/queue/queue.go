@@ -28,6 +28,9 @@ type Queue struct {
 	// Open; everybody reads it.
 	state atomic.Pointer[state]
 	full  atomic.Bool // the last publish was refused for want of room
+	// silent: the last publish was not answered in time. Until one is, others are
+	// refused at once instead of waiting for the same.
+	silent atomic.Bool
 
 	poke   chan struct{} // asks watch to look again
 	stop   context.CancelFunc
@@ -120,7 +123,7 @@ func (q *Queue) connect() error {
 			return err
 		}
 		q.server = e
-		opts = append(opts, nats.InProcessServer(e.ns))
+		opts = append(opts, nats.InProcessServer(e))
 	} else {
 		opts = append(opts, nats.RetryOnFailedConnect(true))
 	}
@@ -162,15 +165,23 @@ func (c Config) connectOptions() []nats.Option {
 	return opts
 }
 
-// look asks the server for what we need and keeps the answer.
+// lookTimeout is short because a look is repeated, and because its request dies with
+// a connection that is cut.
+const lookTimeout = 3 * time.Second
+
+// look asks the server for what we need and keeps the answer. An answer that does not
+// come says nothing: what was found before still counts, and publishing will tell.
 func (q *Queue) look(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
 	f, err := q.cfg.inspect(ctx, q.nc, q.js)
-	if err != nil {
+	switch {
+	case err == nil:
+		q.state.Store(&state{found: f})
+	case errors.Is(err, errUnfit) || q.state.Load().found == nil:
 		q.state.Store(&state{why: err.Error()})
-		return err
 	}
-	q.state.Store(&state{found: f})
-	return nil
+	return err
 }
 
 func (q *Queue) lookAgain() { signal(q.poke) }
@@ -180,26 +191,73 @@ func (q *Queue) lookAgain() { signal(q.poke) }
 func (q *Queue) watch(ctx context.Context) {
 	for {
 		var retry <-chan time.Time
-		if q.state.Load().found == nil || q.full.Load() {
+		if q.state.Load().found == nil || q.full.Load() || q.silent.Load() {
 			retry = time.After(jitter(time.Second))
 		}
+		again := false
 		select {
 		case <-ctx.Done():
 			return
 		case <-q.poke:
 		case <-retry:
+			again = true
 		}
-		if !q.nc.IsConnected() {
+		if !q.mend(ctx) || !q.nc.IsConnected() {
 			continue
 		}
-		before := q.state.Load().why
-		if err := q.look(ctx); err != nil && err.Error() != before && ctx.Err() == nil {
-			q.cfg.Logger.ErrorContext(ctx, "queue.unfit", "error", err)
-		}
+		q.lookAndTell(ctx)
 		if q.full.Load() {
 			q.checkRoom(ctx)
 		}
+		if again && q.silent.Load() && q.state.Load().found != nil {
+			q.probe()
+		}
 	}
+}
+
+func (q *Queue) lookAndTell(ctx context.Context) {
+	before := q.state.Load().why
+	if err := q.look(ctx); err != nil && err.Error() != before && ctx.Err() == nil {
+		q.cfg.Logger.ErrorContext(ctx, "queue.unfit", "error", err)
+	}
+}
+
+// mend restarts an embedded server that has stopped storing, once that is possible,
+// and says whether all is well with it. While it is not, the queue says why.
+func (q *Queue) mend(ctx context.Context) bool {
+	if q.server == nil {
+		return true
+	}
+	why := q.server.broken()
+	if why == "" {
+		return true
+	}
+	if q.state.Load().found != nil {
+		q.cfg.Logger.ErrorContext(ctx, "queue.broken", "why", why)
+	}
+	if err := q.server.restart(); err != nil {
+		q.state.Store(&state{why: fmt.Sprintf("the embedded server cannot store in %s: %v", q.cfg.Dir, err)})
+		return false
+	}
+	q.cfg.Logger.WarnContext(ctx, "queue.restarted", "why", why)
+	for !q.nc.IsConnected() && ctx.Err() == nil {
+		pause(ctx, 20*time.Millisecond)
+	}
+	// The bucket of the turn was in memory.
+	if err := q.cfg.provision(ctx, q.js, 1); err != nil {
+		q.state.Store(&state{why: err.Error()})
+		return false
+	}
+	q.silent.Store(false)
+	return true
+}
+
+// probe stores an envelope without events, which Next throws away: when the last
+// envelope was not confirmed in time, only another one can tell that the server
+// stores again, and a queue that is not ready gets none.
+func (q *Queue) probe() {
+	id := newID()
+	_ = q.storeEnvelope(id, appendPreamble(nil, id, 0), 0) // it has noted its error
 }
 
 // checkRoom ends "full" once a twentieth of the room is free again, so that a full
@@ -246,12 +304,14 @@ func (q *Queue) refusal() string {
 	switch s := q.state.Load(); {
 	case q.closed.Load():
 		return "the queue is closed"
-	case q.server != nil && !q.server.ns.JetStreamEnabled():
-		return "the embedded server has stopped writing, most likely because its disk is full; free some space and restart"
-	case !q.nc.IsConnected():
+	case q.server == nil && !q.nc.IsConnected():
 		return "no connection to NATS"
 	case s.found == nil:
 		return s.why
+	case !q.nc.IsConnected():
+		return "the embedded server is being restarted"
+	case q.silent.Load():
+		return "the server did not confirm the last envelope in time"
 	case q.durability() == DurabilityNone && !q.cfg.AllowNondurable:
 		return "the embedded server does not sync each event to disk; set TRUEUP_ALLOW_NONDURABLE=1 to accept that"
 	}

@@ -18,11 +18,20 @@ import (
 // stays silent for AckWait, so Delivered > 1 means a crash, a hand-over or a slow
 // worker, and nothing more precise.
 func (q *Queue) Next(ctx context.Context) (*event.Delivery, error) {
-	msg, err := q.reader.next(ctx)
-	if err != nil {
-		return nil, err
+	for {
+		msg, err := q.reader.next(ctx)
+		if err != nil {
+			return nil, err
+		}
+		d, err := delivery(msg)
+		if err != nil {
+			return nil, err
+		}
+		if d.Err != nil || len(d.Envelope.Events) > 0 {
+			return d, nil
+		}
+		_ = d.Ack() // a probe; see Queue.probe
 	}
-	return delivery(msg)
 }
 
 // delivery wraps a message. One that cannot be read is delivered as it is: it is
