@@ -1,7 +1,6 @@
 package emulator
 
 import (
-	"math"
 	"net/http"
 	"strconv"
 	"sync"
@@ -14,10 +13,11 @@ type rates struct {
 	buckets map[string]*bucket
 }
 
+// bucket is empty at the moment full, less one call for each interval before it:
+// whole nanoseconds instead of fractions of a call, so that waiting as told suffices.
 type bucket struct {
-	tokens float64
-	at     time.Time // when tokens was right
-	until  time.Time // when the last 429 said to come back
+	full  time.Time // when the whole burst is there again
+	until time.Time // when the last 429 said to come back
 }
 
 func newRates() *rates { return &rates{buckets: map[string]*bucket{}} }
@@ -32,21 +32,21 @@ func (r *rates) take(name string, l RateLimit, now time.Time) (wait time.Duratio
 	defer r.mu.Unlock()
 	b := r.buckets[name]
 	if b == nil {
-		b = &bucket{tokens: float64(l.Burst), at: now}
+		b = &bucket{}
 		r.buckets[name] = b
 	}
 	early = now.Before(b.until)
-	if elapsed := now.Sub(b.at).Seconds(); elapsed > 0 {
-		b.tokens = min(b.tokens+elapsed*l.PerSecond, float64(l.Burst))
-		b.at = now
+	if b.full.Before(now) {
+		b.full = now
 	}
-	if b.tokens >= 1 {
-		b.tokens--
+	each := time.Duration(float64(time.Second) / l.PerSecond)
+	wait = b.full.Add(-time.Duration(l.Burst-1) * each).Sub(now)
+	if wait <= 0 {
+		b.full = b.full.Add(each)
 		return 0, early
 	}
-	// In whole milliseconds, as the header says it, rounded so that waiting suffices.
-	ms := math.Ceil((1 - b.tokens) / l.PerSecond * 1000)
-	wait = time.Duration(ms) * time.Millisecond
+	// The header says whole milliseconds: round up.
+	wait = (wait + time.Millisecond - 1).Truncate(time.Millisecond)
 	b.until = now.Add(wait)
 	return wait, early
 }
