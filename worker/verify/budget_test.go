@@ -127,6 +127,35 @@ func TestBudgetRate(t *testing.T) {
 	})
 }
 
+// TestBudgetFindsALimitNobodyStates: a bucket of 40/s with a burst of 100 that
+// answers 429 and says nothing else. Most of it is used, little is refused.
+func TestBudgetFindsALimitNobodyStates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(BudgetConfig{})
+		var mu sync.Mutex
+		bucket, filled, taken, refused := 100.0, time.Now(), 0, 0
+		ctx, stop := context.WithTimeout(t.Context(), 3*time.Minute)
+		defer stop()
+		spend(ctx, b, Live, 64, func(at time.Time) (file.Rate, *file.Fault) {
+			mu.Lock()
+			defer mu.Unlock()
+			bucket = min(100, bucket+at.Sub(filled).Seconds()*40)
+			filled = at
+			if bucket < 1 {
+				refused++
+				return file.Rate{}, &file.Fault{Kind: file.Limited, Status: 429}
+			}
+			bucket--
+			taken++
+			return file.Rate{}, nil
+		}).Wait()
+		t.Logf("%d taken, %d refused in three minutes at 40/s", taken, refused)
+		if taken < 25*180 || refused == 0 || refused > taken/50 {
+			t.Errorf("%d taken, %d refused in three minutes at 40/s", taken, refused)
+		}
+	})
+}
+
 // TestBudgetBacksOff: a 429 blocks everything until its reset; one that names none
 // blocks for longer and longer.
 func TestBudgetBacksOff(t *testing.T) {
@@ -261,7 +290,7 @@ func TestFloors(t *testing.T) {
 // TestNoRequestLeavesBeforeTheReset is I13, judged by the server's own log: from
 // the moment a 429 has surely arrived until its reset, nothing comes in.
 func TestNoRequestLeavesBeforeTheReset(t *testing.T) {
-	const reset = 400 * time.Millisecond
+	const reset = 600 * time.Millisecond
 	var mu sync.Mutex
 	var arrivals, refusals []time.Time
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -301,9 +330,9 @@ func TestNoRequestLeavesBeforeTheReset(t *testing.T) {
 	if len(refusals) < 3 {
 		t.Fatalf("only %d refusals fired in %d calls", len(refusals), len(arrivals))
 	}
-	// What was under way when the 429 was written may still arrive; 60 ms is what a
-	// loaded machine may take to deliver it.
-	const underWay = 60 * time.Millisecond
+	// What was under way when the 429 was written may still arrive, late on a loaded
+	// machine. A build that does not block has arrivals all the time.
+	const underWay = 250 * time.Millisecond
 	for _, refused := range refusals {
 		for _, arrived := range arrivals {
 			if after := arrived.Sub(refused); after > underWay && after < reset {

@@ -1,11 +1,16 @@
 package verify
 
 import (
+	"context"
 	"errors"
+	"maps"
 	"net/http"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/trueup/trueup/internal/event"
 	"github.com/trueup/trueup/internal/file"
@@ -178,9 +183,91 @@ func TestAFileThatHangs(t *testing.T) {
 		}
 		l.serve(w, r)
 	})
-	v := verifier(t, l, newRows().live(epoch, "good"), func(c *Config) { c.Patience = 50 * time.Millisecond })
+	v := verifier(t, l, newRows().live(epoch, "good"), func(c *Config) { c.Patience = 300 * time.Millisecond })
 	got := look(t, v, Ask{FileID: "bad"}, Ask{FileID: "good"})
 	if got[0].Fault == nil || got[0].Fault.Kind != file.TimedOut || got[1].Observation == nil {
 		t.Errorf("answers %+v", got)
+	}
+}
+
+func TestACancelledLook(t *testing.T) {
+	why := errors.New("the turn moved")
+	for _, when := range []string{"Before", "WhileAsking", "WhileWaitingForTheBudget"} {
+		t.Run(when, func(t *testing.T) {
+			l := newLibrary(t, "a")
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			v := verifier(t, l, newRows())
+			switch when {
+			case "Before":
+				cancel(why)
+			case "WhileAsking":
+				l.fail = func(w http.ResponseWriter, _ call) bool { cancel(why); say(w, 503, "x"); return true }
+			case "WhileWaitingForTheBudget":
+				v.budget.heard("list", file.Rate{}, &file.Fault{Kind: file.Limited, Status: 429, Wait: time.Hour}, time.Now())
+				go func() {
+					for v.Status().Waiting["live"] == 0 && t.Context().Err() == nil {
+						runtime.Gosched()
+					}
+					cancel(why)
+				}()
+			}
+			answers, err := v.Look(ctx, asksFor([]string{"a", "b"}))
+			if !errors.Is(err, why) || answers != nil {
+				t.Errorf("answers %v, error %v, want the reason for stopping", answers, err)
+			}
+			if n := v.Status().Waiting["live"]; n != 0 {
+				t.Errorf("%d calls still wait", n)
+			}
+		})
+	}
+}
+
+func TestMetricsCountCallsPerFile(t *testing.T) {
+	ids := names("f", 100)
+	l := newLibrary(t, append(ids, "bad")...)
+	l.fail = func(w http.ResponseWriter, c call) bool {
+		if slices.Equal(c.ids, []string{"bad"}) {
+			say(w, 503, "x")
+			return true
+		}
+		return false
+	}
+	registry := prometheus.NewRegistry()
+	v := verifier(t, l, newRows().live(epoch, "f000"), func(c *Config) { c.Metrics = NewMetrics(registry) })
+	look(t, v, asksFor(append(ids[1:], "f001", "f001"))...)
+	look(t, v, Ask{FileID: "bad"}, Ask{FileID: "gone"})
+
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, family := range families {
+		for _, metric := range family.GetMetric() {
+			if metric.Counter == nil {
+				continue
+			}
+			name := family.GetName()
+			for _, label := range metric.GetLabel() {
+				name += " " + label.GetValue()
+			}
+			got[name] = metric.GetCounter().GetValue()
+		}
+	}
+	want := map[string]float64{
+		"trueup_imagekit_calls_total search ok":           2,
+		"trueup_imagekit_calls_total details unavailable": 3,
+		"trueup_imagekit_calls_total details not_found":   1,
+		"trueup_imagekit_calls_held_total":                0,
+		"trueup_imagekit_probes_total alive":              1,
+		"trueup_verify_coalesced_total":                   2,
+		"trueup_verify_files_total hit":                   99,
+		"trueup_verify_files_total absent":                1,
+		"trueup_verify_files_total fault":                 1,
+	}
+	delete(got, "trueup_imagekit_calls_total details ok") // the probe's
+	if !maps.Equal(got, want) {
+		t.Errorf("counted %v\nwant    %v", got, want)
 	}
 }

@@ -169,8 +169,12 @@ func (v *Verifier) Status() BudgetStatus { return v.budget.status() }
 // context's error.
 //
 // Asks for one file are merged into one question. A panic in a goroutine of Look
-// comes out of Look itself, so that the caller can catch it.
+// comes out of Look itself, so that the caller can catch it. Observations may be
+// shared between asks for one file and must not be changed.
 func (v *Verifier) Look(ctx context.Context, asks []Ask) ([]Answer, error) {
+	if len(asks) == 0 {
+		return nil, nil
+	}
 	merged, at := merge(asks)
 	v.Metrics.coalesced(len(asks) - len(merged))
 	l := &oneLook{v: v, asks: merged, answers: make([]Answer, len(merged)), slots: make(chan struct{}, v.Parallel)}
