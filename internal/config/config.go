@@ -61,7 +61,7 @@ type ImageKit struct {
 	PublicKey      string        `env:"IMAGEKIT_PUBLIC_KEY" roles:"serve ingest emulator" required:"serve ingest" check:"word" doc:"ImageKit's public key, given to clients that upload"`
 	PrivateKey     Secret        `env:"IMAGEKIT_PRIVATE_KEY" roles:"serve ingest worker audit emulator" required:"serve ingest worker audit" check:"word" doc:"ImageKit's private key: signs uploads, asks about files"`
 	URLEndpoints   []string      `env:"IMAGEKIT_URL_ENDPOINT" roles:"serve ingest worker" required:"serve ingest" check:"urls" doc:"URL endpoint(s) of the account, comma-separated; the first names the account"`
-	WebhookSecrets Secrets       `env:"IMAGEKIT_WEBHOOK_SECRET" roles:"serve ingest emulator" required:"serve ingest" check:"secrets" doc:"webhook secret(s), comma-separated while one is being replaced"`
+	WebhookSecrets Secrets       `env:"IMAGEKIT_WEBHOOK_SECRET" roles:"serve ingest emulator operator" required:"serve ingest" check:"secrets" doc:"webhook secret(s), comma-separated while one is being replaced"`
 	BaseURL        string        `env:"IMAGE_KIT_BASE_URL,default=https://api.imagekit.io" roles:"serve worker audit" check:"baseurl" doc:"origin of ImageKit's management API (the SDKs' own name)"`
 	RateMax        float64       `env:"TRUEUP_API_RATE_MAX,default=1000" roles:"serve worker dev audit" check:"positive" doc:"most calls a second to ImageKit, whatever its headers allow"`
 	Timeout        time.Duration `env:"TRUEUP_API_TIMEOUT,default=10s" roles:"serve worker dev audit" check:"positive" doc:"how long one answer of ImageKit may take"`

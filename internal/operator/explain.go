@@ -2,6 +2,7 @@ package operator
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -56,6 +57,9 @@ func moment(t *time.Time) string {
 
 func tellLine(l Line) string {
 	s := subject(l)
+	if l.Source == "trueup" && l.Kind == "security" {
+		return s + "."
+	}
 	if l.Verdict != "" {
 		s += ", " + verdicts.of(l.Verdict)
 		if l.Status != 0 {
@@ -75,7 +79,23 @@ func tellLine(l Line) string {
 	if l.End != "" {
 		s += "; the event ended " + l.End
 	}
+	if note := detailOf(l).Note; note != "" {
+		s += " (" + strings.TrimRight(note, ".") + ")"
+	}
 	return s + "."
+}
+
+// detail is what of a line's detail can be told.
+type detail struct {
+	Who  string `json:"who"`
+	Note string `json:"note"`
+}
+
+func detailOf(l Line) detail {
+	var d detail
+	// A detail of another shape, of a newer version, is shown with --json and not told.
+	_ = json.Unmarshal(l.Detail, &d)
+	return d
 }
 
 // subject says who said what.
@@ -93,6 +113,19 @@ func subject(l Line) string {
 		return fmt.Sprintf("a replay%s came, kind %s (event %s)", origin, l.Kind, l.ID)
 	case event.Reconcile:
 		return fmt.Sprintf("reconciliation asked for a look, kind %s (event %s)", l.Kind, l.ID)
+	}
+	return ownDoing(l)
+}
+
+// ownDoing is for lines that stand for no event.
+func ownDoing(l Line) string {
+	switch l.Source + " " + l.Kind {
+	case "trueup write":
+		return "trueup looked at the file for events that go on waiting"
+	case "trueup security":
+		return "security note: " + flags.of(l.Reason)
+	case "operator assign":
+		return fmt.Sprintf("operator %s assigned the file to %s", cmp.Or(detailOf(l).Who, "somebody"), quoted(l.User))
 	}
 	s := l.Source + " " + l.Kind
 	if l.User != "" {
