@@ -40,7 +40,8 @@ type Options struct {
 	// Notes, when set, gets one line for everything worth knowing that is no error:
 	// columns left alone, roles that could not be created.
 	Notes io.Writer
-	// Pooled allows a host that looks like Neon's pooled endpoint.
+	// Pooled says that the connection goes through a transaction pooler. A host that
+	// looks like Neon's pooled endpoint is refused without it.
 	Pooled bool
 }
 
@@ -109,8 +110,7 @@ func open(ctx context.Context, url string, o Options) (*migration, error) {
 	if err != nil {
 		return nil, fmt.Errorf("migrate: parse database url: %w", redact(err))
 	}
-	pooled := pooledHost(cfg.Host)
-	if pooled && !o.Pooled {
+	if pooledHost(cfg.Host) && !o.Pooled {
 		return nil, fmt.Errorf("migrate: %s is a pooled endpoint; use the direct one (DATABASE_URL_UNPOOLED), or force it", cfg.Host)
 	}
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
@@ -119,7 +119,7 @@ func open(ctx context.Context, url string, o Options) (*migration, error) {
 			o.note("%s", n.Message)
 		}
 	}
-	if !pooled {
+	if !o.Pooled {
 		// DDL queues behind readers and everyone else queues behind it: give up early
 		// and come again. A pooler refuses this parameter.
 		cfg.RuntimeParams["lock_timeout"] = "3s"
