@@ -153,13 +153,15 @@ func (b *Budget) refill(now time.Time) {
 // burst is how many calls may leave at once.
 func (b *Budget) burst() float64 { return max(5, b.rate/4) }
 
-// ceiling is what the rate may grow to: the least that any endpoint allows.
+// ceiling is what the rate may grow to: the least that any endpoint allows. A
+// header that states less than minRate is not believed; where it is true, resets
+// will say so.
 func (b *Budget) ceiling() float64 {
 	most := b.config.MaxRate
 	for _, rate := range b.learned {
-		most = min(most, rate)
+		most = min(most, max(rate, minRate))
 	}
-	return max(most, 1.0/3600)
+	return most
 }
 
 // heard learns from an answer to a call that was sent at sent.

@@ -95,6 +95,29 @@ func TestBudgetRate(t *testing.T) {
 			}
 		})
 	})
+	t.Run("DoesNotStopForAHeaderBeyondReason", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBudget(BudgetConfig{})
+			b.heard("details", file.Rate{Limit: 1, Interval: 24 * time.Hour}, nil, time.Now())
+			if b.rate != minRate {
+				t.Errorf("rate %v, want %v", b.rate, minRate)
+			}
+			b.heard("details", file.Rate{Limit: 40, Interval: time.Second}, nil, time.Now())
+			if b.rate != 38 {
+				t.Errorf("rate %v once the header is sane, want 38", b.rate)
+			}
+		})
+	})
+	t.Run("TheStrictestEndpointCounts", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBudget(BudgetConfig{})
+			b.heard("search", file.Rate{Limit: 10, Interval: time.Second}, nil, time.Now())
+			b.heard("details", file.Rate{Limit: 100, Interval: time.Second}, nil, time.Now())
+			if s := b.status(); s.Rate != 9.5 || s.Ceiling != 9.5 || !s.Learned {
+				t.Errorf("status %+v, want 9.5/s", s)
+			}
+		})
+	})
 	t.Run("IgnoresHeadersThatSayNothing", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBudget(BudgetConfig{})

@@ -10,10 +10,11 @@ import (
 	"github.com/trueup/trueup/internal/file"
 )
 
-// maxLimited is how many 429s in a row one question takes before it gives up. The
-// budget halves with each, so only a limit below one call in a minute, or a 429
-// that is always there, gets so far.
-const maxLimited = 12
+// maxLimited is how many 429s one question takes before it gives up. Each halves
+// the rate of everybody, so that only a limit below one call in some seconds, or a
+// 429 that is always there, gets so far; and a 429 that only one file meets must
+// not slow the others for long.
+const maxLimited = 6
 
 // Do sends one call within the budget and tells the budget how it went. It waits
 // for its turn, and for the reset after a 429 that anybody met. The error is a

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/trueup/trueup/internal/event"
 	"github.com/trueup/trueup/internal/file"
 )
 
@@ -222,6 +223,29 @@ func TestTheWholeLibraryGoesAwayInTheMiddle(t *testing.T) {
 	l.with(func() { l.fail = nil })
 	if n := countHow(look(t, v, asksFor(ids, byID)...)); n[file.LookUp] != 60 {
 		t.Errorf("seen %v afterwards, want 60", n)
+	}
+}
+
+// TestTheRowsGoAwayInTheMiddle: the second fence cannot be drawn.
+func TestTheRowsGoAwayInTheMiddle(t *testing.T) {
+	ids := names("f", 10)
+	l := newLibrary(t, ids...)
+	r := newRows()
+	l.fail = func(_ http.ResponseWriter, c call) bool {
+		if c.endpoint == "search" {
+			r.mu.Lock()
+			r.err = event.ErrOutage
+			r.mu.Unlock()
+			l.lag["f003"] = true
+		}
+		return false
+	}
+	answers, err := verifier(t, l, r).Look(t.Context(), asksFor(ids))
+	if !errors.Is(err, event.ErrOutage) || answers != nil {
+		t.Errorf("answers %v, error %v, want the rows' outage", answers, err)
+	}
+	if n := len(l.calls("details")); n != 0 {
+		t.Errorf("%d look-ups without a fence", n)
 	}
 }
 
