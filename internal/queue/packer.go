@@ -68,7 +68,7 @@ func (q *Queue) payloadLimit() int {
 	if s.found == nil {
 		return 0
 	}
-	return s.found.payload - headerRoom - maxPreamble
+	return s.payload - headerRoom - maxPreamble
 }
 
 // call is one call of Publish on its way through the packer.

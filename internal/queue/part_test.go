@@ -73,7 +73,8 @@ func (p *part) kill() (rest []string) {
 }
 
 func runPart(name string) error {
-	ctx := context.Background()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	defer cancel()
 	go func() { _, _ = io.Copy(io.Discard, os.Stdin); os.Exit(2) }()
 	switch name {
 	case "server":
@@ -111,7 +112,7 @@ func publisherPart(ctx context.Context, q *Queue) error {
 	var all sync.WaitGroup
 	for g := range 16 {
 		all.Go(func() {
-			for i := 0; ; i++ {
+			for i := 0; ctx.Err() == nil; i++ {
 				id := fmt.Sprintf("%s-%d-%d", os.Getenv("PART_RUN"), g, i)
 				if q.Publish(ctx, []event.Event{ev(id)}) != nil {
 					continue
@@ -172,14 +173,14 @@ func fullDiskPart(ctx context.Context, q *Queue) error {
 	for ; publish(i) == nil; i++ {
 	}
 	fmt.Println("refused", i > 0)
-	for q.Ready().Accepting || !strings.Contains(q.Ready().Why, "cannot store in") {
+	for ctx.Err() == nil && !strings.Contains(q.Ready().Why, "cannot store in") {
 		pause(ctx, 5*time.Millisecond)
 	}
 	fmt.Println(q.Ready().Why)
 	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &was); err != nil {
 		return err
 	}
-	for i++; publish(i) != nil; i++ {
+	for i++; ctx.Err() == nil && publish(i) != nil; i++ {
 		pause(ctx, 5*time.Millisecond)
 	}
 	fmt.Println("accepted again", q.Ready())
@@ -265,7 +266,7 @@ func startProxy(t testing.TB, target string) *proxy {
 	p.flowing.L = &p.mu
 	var all sync.WaitGroup
 	all.Go(func() { p.accept(&all) })
-	t.Cleanup(func() { l.Close(); p.hold(false, false); p.cut(); all.Wait() })
+	t.Cleanup(func() { _ = l.Close(); p.hold(false, false); p.cut(); all.Wait() })
 	return p
 }
 
@@ -279,7 +280,7 @@ func (p *proxy) accept(all *sync.WaitGroup) {
 		}
 		srv, err := net.Dial("tcp", p.target)
 		if err != nil {
-			client.Close()
+			_ = client.Close()
 			continue
 		}
 		p.mu.Lock()
@@ -328,7 +329,7 @@ func (p *proxy) cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for c := range p.conns {
-		c.Close()
+		_ = c.Close()
 		delete(p.conns, c)
 	}
 	p.flowing.Broadcast()

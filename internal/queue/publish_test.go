@@ -356,7 +356,7 @@ func TestLostConfirmation(t *testing.T) {
 
 	t.Run("NoConnection_IsRefusedAtOnce", func(t *testing.T) {
 		q, p, stored := setup(t)
-		p.l.Close()
+		_ = p.l.Close()
 		p.cut()
 		eventually(t, "it has noticed", func() bool { return !q.Ready().Accepting })
 		if err := q.Publish(testContext(t), []event.Event{ev("a")}); !errors.Is(err, event.ErrNotAccepted) {

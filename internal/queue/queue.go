@@ -74,8 +74,7 @@ func Open(ctx context.Context, c Config) (*Queue, error) {
 	}
 	q := &Queue{cfg: c, names: c.names(), poke: make(chan struct{}, 1)}
 	if err := q.open(ctx); err != nil {
-		q.shut()
-		return nil, err
+		return nil, errors.Join(err, q.shut())
 	}
 	q.packer = newPacker(c, func() int { return q.payloadLimit() / 2 }, q.storeEnvelope)
 	q.reader = newReader(q.consumer, c.Buffer, c.AckWait/3, c.Logger)
@@ -210,7 +209,7 @@ func (q *Queue) watch(ctx context.Context) {
 			q.checkRoom(ctx)
 		}
 		if again && q.silent.Load() && q.state.Load().found != nil {
-			q.probe()
+			q.probe() //nolint:contextcheck // like every publish it has its own time
 		}
 	}
 }
@@ -323,7 +322,7 @@ func (q *Queue) consumer() (jetstream.Consumer, error) {
 	if s.found == nil {
 		return nil, errors.New(s.why)
 	}
-	return s.found.consumer, nil
+	return s.consumer, nil
 }
 
 // Close stops taking events, publishes those that wait, hands back what was fetched

@@ -23,12 +23,12 @@ func (q *Queue) Next(ctx context.Context) (*event.Delivery, error) {
 		if err != nil {
 			return nil, err
 		}
-		d, err := delivery(msg)
-		if err != nil {
-			return nil, err
+		d, failed := delivery(msg)
+		if failed != nil {
+			return nil, failed
 		}
 		if d.Err != nil || len(d.Envelope.Events) > 0 {
-			return d, nil
+			return d, nil //nolint:nilerr // an envelope that cannot be read is a delivery too
 		}
 		_ = d.Ack() // a probe; see Queue.probe
 	}
@@ -97,7 +97,7 @@ func (r *reader) next(ctx context.Context) (jetstream.Msg, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, fmt.Errorf("queue: next envelope: %w", err)
 		}
-		msg, done, err := r.take()
+		msg, done, err := r.take() //nolint:contextcheck // reading goes on between two calls
 		if msg != nil || err != nil {
 			return msg, err
 		}
@@ -221,7 +221,7 @@ func (r *reader) round(ctx context.Context, n int) error {
 			r.hold(msg)
 		case ctx.Err() != nil:
 			r.drain(it)
-			return nil
+			return nil //nolint:nilerr // it was told to end
 		case errors.Is(err, jetstream.ErrMsgIteratorClosed) && !errors.Is(err, jetstream.ErrConnectionClosed):
 			return nil // n have come
 		default:

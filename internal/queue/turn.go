@@ -44,9 +44,10 @@ func (q *Queue) HoldTurn(ctx context.Context, work func(ctx context.Context) err
 		err = q.workWhile(ctx, l, work)
 		// What was fetched ahead belongs to whoever works next.
 		q.reader.rest()
-		q.letGo(l)
-		q.cfg.Logger.InfoContext(ctx, "turn.ended", "holder", l.holder, "cause", context.Cause(l.held))
-		lost := errors.Is(context.Cause(l.held), errTurnLost) || errors.Is(err, event.ErrTurnMoved)
+		q.letGo(l) //nolint:contextcheck // ctx is done by now
+		cause := l.cause()
+		q.cfg.Logger.InfoContext(ctx, "turn.ended", "holder", l.holder, "cause", cause)
+		lost := errors.Is(cause, errTurnLost) || errors.Is(err, event.ErrTurnMoved)
 		if ctx.Err() != nil || !lost {
 			return err
 		}
@@ -70,6 +71,8 @@ type lease struct {
 	end   context.CancelCauseFunc
 }
 
+func (l *lease) cause() error { return context.Cause(l.held) }
+
 var errTurnLost = errors.New("the turn was lost")
 
 func (q *Queue) newLease() (*lease, error) {
@@ -78,7 +81,7 @@ func (q *Queue) newLease() (*lease, error) {
 		return nil, errors.New(s.why)
 	}
 	host, _ := os.Hostname()
-	l := &lease{holder: newID(), kv: s.found.turn, ttl: s.found.turnTTL}
+	l := &lease{holder: newID(), kv: s.turn, ttl: s.turnTTL}
 	var err error
 	l.value, err = json.Marshal(map[string]any{"holder": l.holder, "host": host, "pid": os.Getpid()})
 	l.held, l.end = context.WithCancelCause(context.Background())
@@ -148,7 +151,7 @@ func (q *Queue) workWhile(ctx context.Context, l *lease, work func(context.Conte
 	workCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stopped := make(chan struct{})
-	go func() {
+	go func() { //nolint:contextcheck // the lease outlives ctx while work drains
 		defer close(stopped)
 		q.renew(l)
 		cancel(context.Cause(l.held))
@@ -211,7 +214,7 @@ func (l *lease) lost() error {
 	case errors.Is(err, jetstream.ErrKeyNotFound):
 		return fmt.Errorf("%w: it expired", errTurnLost)
 	case err != nil:
-		return nil //nolint:nilerr // nobody knows yet; until decides
+		return nil // nobody knows yet; until decides
 	case !mine:
 		return fmt.Errorf("%w: another process has it", errTurnLost)
 	}
@@ -224,7 +227,7 @@ func (l *lease) lost() error {
 func (q *Queue) letGo(l *lease) {
 	ctx, cancel := context.WithTimeout(context.Background(), min(l.ttl/3, 2*time.Second))
 	defer cancel()
-	if errors.Is(context.Cause(l.held), errTurnLost) || !q.nc.IsConnected() {
+	if errors.Is(l.cause(), errTurnLost) || !q.nc.IsConnected() {
 		return
 	}
 	if err := l.kv.Delete(ctx, turnKey, jetstream.LastRevision(l.rev)); err != nil {

@@ -12,14 +12,14 @@ import (
 
 // hold runs HoldTurn until the test ends or the returned stop, and signals each
 // time work begins and ends.
-func hold(t testing.TB, q *Queue, work func(context.Context) error) (began, ended chan error, stop func()) {
+func hold(t testing.TB, q *Queue, work func(context.Context) error) (began chan struct{}, ended chan error, stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(testContext(t))
-	began, ended = make(chan error, 16), make(chan error, 16)
+	began, ended = make(chan struct{}, 16), make(chan error, 16)
 	var done sync.WaitGroup
 	done.Go(func() {
 		_ = q.HoldTurn(ctx, func(ctx context.Context) error {
-			began <- nil
+			began <- struct{}{}
 			err := work(ctx)
 			ended <- context.Cause(ctx)
 			return err
@@ -43,11 +43,11 @@ func wait[T any](t testing.TB, what string, c <-chan T) T {
 	}
 }
 
-func idle(t testing.TB, what string, c <-chan error) {
+func idle[T any](t testing.TB, what string, c <-chan T) {
 	t.Helper()
 	select {
-	case <-c:
-		t.Fatal(what)
+	case v := <-c:
+		t.Fatal(what, v)
 	default:
 	}
 }
