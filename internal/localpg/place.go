@@ -1,6 +1,7 @@
 package localpg
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -135,19 +136,19 @@ func (p place) keep(path, text string) error {
 }
 
 // keptPort is the port of the run before, or a new one.
-func (p place) keptPort() (int, error) {
+func (p place) keptPort(ctx context.Context) (int, error) {
 	have, err := os.ReadFile(p.port())
 	if err == nil {
 		if n, err := strconv.Atoi(strings.TrimSpace(string(have))); err == nil && n > 0 && n < 65536 {
 			return n, nil
 		}
 	}
-	return p.newPort()
+	return p.newPort(ctx)
 }
 
 // newPort asks the system for a free loopback port and keeps it.
-func (p place) newPort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func (p place) newPort(ctx context.Context) (int, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, fmt.Errorf("find a free port: %w", err)
 	}

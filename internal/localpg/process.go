@@ -73,7 +73,7 @@ func (s *Server) command(out *os.File) *exec.Cmd {
 	for _, name := range names {
 		args = append(args, "-c", name+"="+s.cfg.Parameters[name])
 	}
-	cmd := exec.Command(s.cfg.Programs.path("postgres"), args...)
+	cmd := exec.Command(s.cfg.Programs.path("postgres"), args...) //nolint:noctx // it outlives every context; Stop ends it, and not by SIGKILL
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = s.cfg.Programs.env(), s.place.root, out, out
 	separate(cmd, s.place.who)
 	return cmd

@@ -55,7 +55,7 @@ func executable(name string) string {
 var versionLine = regexp.MustCompile(`\(PostgreSQL\) (\d+)(\S*)`)
 
 // inspect checks that dir holds programs we can use and says why when not.
-func inspect(dir, lib, from string) (Programs, error) {
+func inspect(ctx context.Context, dir, lib, from string) (Programs, error) {
 	p := Programs{Lib: lib, From: from}
 	server, err := filepath.EvalSymlinks(filepath.Join(dir, executable("postgres")))
 	if err != nil {
@@ -65,7 +65,7 @@ func inspect(dir, lib, from string) (Programs, error) {
 	if _, err := os.Stat(p.path("initdb")); err != nil {
 		return p, fmt.Errorf("postgres in %s has no initdb beside it (a client-only or partial installation)", p.Bin)
 	}
-	if err := p.readVersion(); err != nil {
+	if err := p.readVersion(ctx); err != nil {
 		return p, err
 	}
 	if p.Major < MinMajor {
@@ -77,8 +77,8 @@ func inspect(dir, lib, from string) (Programs, error) {
 	return p, nil
 }
 
-func (p *Programs) readVersion() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+func (p *Programs) readVersion(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, p.path("postgres"), "--version")
 	cmd.Env = p.env()

@@ -134,7 +134,7 @@ func (s *Server) begin(ctx context.Context) error {
 	if err := s.prepare(ctx); err != nil {
 		return err
 	}
-	if s.port, err = s.place.keptPort(); err != nil {
+	if s.port, err = s.place.keptPort(ctx); err != nil {
 		return err
 	}
 	first, err := s.launch(ctx, true)

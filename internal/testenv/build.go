@@ -27,7 +27,7 @@ func build(t testing.TB, command string, race bool) string {
 	if race {
 		args = append(args, "-race")
 	}
-	cmd := exec.Command("go", append(args, command)...)
+	cmd := exec.CommandContext(t.Context(), "go", append(args, command)...)
 	cmd.Dir = shared.work
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("testenv: build %s: %v\n%s", command, err, out)

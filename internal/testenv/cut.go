@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"context"
 	"io"
 	"net"
 	"net/url"
@@ -49,7 +50,7 @@ func (p *pair) close() {
 // otherwise.
 func Cut(t testing.TB, target string) *Link {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatalf("testenv: %v", err)
 	}
@@ -121,7 +122,7 @@ func (l *Link) accept() {
 }
 
 func (l *Link) serve(caller net.Conn) {
-	service, err := net.Dial("tcp", l.target)
+	service, err := new(net.Dialer).DialContext(context.Background(), "tcp", l.target)
 	if err != nil {
 		_ = caller.Close()
 		return

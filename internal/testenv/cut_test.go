@@ -45,8 +45,9 @@ func count(t *testing.T, url, table string) (n int) {
 
 // service answers every byte with the same byte, and keeps what it read.
 type service struct {
-	addr string
-	read chan byte
+	addr  string
+	read  chan byte
+	ended chan struct{} // one for each connection that ended
 }
 
 func serve(t *testing.T) *service {
@@ -55,7 +56,7 @@ func serve(t *testing.T) *service {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &service{addr: l.Addr().String(), read: make(chan byte, 1024)}
+	s := &service{addr: l.Addr().String(), read: make(chan byte, 1024), ended: make(chan struct{}, 16)}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -65,7 +66,10 @@ func serve(t *testing.T) *service {
 				return
 			}
 			go func() {
-				defer func() { _ = c.Close() }()
+				defer func() {
+					_ = c.Close()
+					s.ended <- struct{}{}
+				}()
 				b := make([]byte, 1)
 				for {
 					if _, err := c.Read(b); err != nil {
@@ -125,6 +129,16 @@ func ask(t *testing.T, c net.Conn, what string) {
 	}
 }
 
+func swallowed(t *testing.T, link *testenv.Link, want int64) {
+	t.Helper()
+	testenv.Eventually(t, 30*time.Second, func() error {
+		if n := link.Dropped(); n != want {
+			return fmt.Errorf("%d bytes of replies swallowed, not %d", n, want)
+		}
+		return nil
+	})
+}
+
 func TestCut(t *testing.T) {
 	t.Run("PassesEverythingOn", func(t *testing.T) {
 		s := serve(t)
@@ -156,7 +170,12 @@ func TestCut(t *testing.T) {
 		if _, err := c.Read(make([]byte, 1)); err == nil {
 			t.Fatal("an answer came")
 		}
+		<-s.ended
 		s.expect(t, "abc")
+		if n := len(s.read); n > 0 {
+			t.Errorf("%d bytes more were delivered", n)
+		}
+		swallowed(t, link, 3)
 	})
 	t.Run("DropRepliesLetsTheWorkBeDone", func(t *testing.T) {
 		s := serve(t)
@@ -167,12 +186,7 @@ func TestCut(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.expect(t, "abc")
-		testenv.Eventually(t, 30*time.Second, func() error {
-			if n := link.Dropped(); n != 3 {
-				return fmt.Errorf("%d bytes swallowed, not 3", n)
-			}
-			return nil
-		})
+		swallowed(t, link, 3)
 		link.Restore()
 		if _, err := c.Read(make([]byte, 1)); err == nil {
 			t.Fatal("a connection that lost bytes goes on")

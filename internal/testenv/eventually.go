@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"context"
 	"errors"
 	"net"
 	"testing"
@@ -40,7 +41,7 @@ func poll(within time.Duration, cond func() error) error {
 // Freeport returns a loopback port that is free now.
 func Freeport(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatalf("testenv: find a free port: %v", err)
 	}

@@ -157,7 +157,7 @@ func (n *NATSNode) start() {
 	if n.now != nil {
 		return
 	}
-	cmd := exec.Command(n.program, n.args...)
+	cmd := exec.CommandContext(context.Background(), n.program, n.args...)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		n.t.Fatalf("testenv: %v", err)

@@ -42,7 +42,7 @@ func PgBouncer(t testing.TB, postgresURL string, o PgBouncerOptions) string {
 	dir, port := Dir(t), Freeport(t)
 	writeFile(t, filepath.Join(dir, "users.txt"), userList(direct, o.Users))
 	writeFile(t, filepath.Join(dir, "pgbouncer.ini"), pgbouncerIni(dir, direct, port, o.PoolSize))
-	cmd := exec.Command(pgbouncer(t), filepath.Join(dir, "pgbouncer.ini"))
+	cmd := exec.CommandContext(context.Background(), pgbouncer(t), filepath.Join(dir, "pgbouncer.ini"))
 	cmd.Dir = dir
 	if err := unprivileged(cmd, dir); err != nil {
 		t.Fatalf("testenv: run PgBouncer: %v", err)

@@ -1,11 +1,12 @@
 package testenv_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/trueup/trueup/internal/testenv"
 )
@@ -14,27 +15,28 @@ func TestPgBouncer(t *testing.T) {
 	pooled := testenv.PgBouncer(t, testenv.Postgres(t), testenv.PgBouncerOptions{})
 
 	t.Run("HandsOneServerConnectionToManyClients", func(t *testing.T) {
-		backends := make([]int, 12)
-		var g errgroup.Group
-		for i := range backends {
-			g.Go(func() error {
-				c, err := pgx.Connect(t.Context(), pooled+"&default_query_exec_mode=cache_describe")
-				if err != nil {
-					return err
-				}
-				defer func() { _ = c.Close(t.Context()) }()
-				return c.QueryRow(t.Context(), "SELECT pg_backend_pid()").Scan(&backends[i])
-			})
+		// All stay connected: in session mode the fifth would wait for ever.
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		clients := make([]*pgx.Conn, 12)
+		for i := range clients {
+			c, err := pgx.Connect(ctx, pooled+"&default_query_exec_mode=cache_describe")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = c.Close(t.Context()) }()
+			clients[i] = c
 		}
-		if err := g.Wait(); err != nil {
-			t.Fatal(err)
+		backends := map[int]bool{}
+		for _, c := range clients {
+			var pid int
+			if err := c.QueryRow(ctx, "SELECT pg_backend_pid()").Scan(&pid); err != nil {
+				t.Fatal(err)
+			}
+			backends[pid] = true
 		}
-		distinct := map[int]bool{}
-		for _, pid := range backends {
-			distinct[pid] = true
-		}
-		if len(distinct) > 4 {
-			t.Fatalf("12 clients used %d server connections, the pool has 4", len(distinct))
+		if len(backends) > 4 {
+			t.Fatalf("12 clients used %d server connections, the pool has 4", len(backends))
 		}
 	})
 	t.Run("RefusesStartupParametersAsNeonDoes", func(t *testing.T) {
