@@ -94,7 +94,7 @@ func (h *handler) heard(r *http.Request, n notice, match signature.Match, body [
 	if err != nil {
 		return event.Event{}, err
 	}
-	if n.id == "" && plain(match.ID) {
+	if n.id == "" {
 		n.id = match.ID // signed, unlike a webhook-id beside the legacy scheme
 	}
 	return event.Event{

@@ -13,7 +13,7 @@ import (
 const maxMACs = 16
 
 // maxID bounds webhook-id, which ends up in events.
-const maxID = 256
+const maxID = 128
 
 // signed is one header set, read but not believed.
 type signed struct {
