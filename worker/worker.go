@@ -62,6 +62,8 @@ type Config struct {
 	Rows  Rows
 	Table Table
 
+	// Begun is called when a turn has begun, beside the work. Nil: nothing is.
+	Begun func(ctx context.Context)
 	// Settled is told of the reports that reached their end, after the commit. Nil
 	// means nobody is.
 	Settled func(eventIDs []string)
@@ -187,6 +189,9 @@ func (w *Worker) work(ctx context.Context) error {
 	g.Go(func() error { return t.envelopes(gctx) })
 	g.Go(func() error { return t.retries(gctx) })
 	g.Go(func() error { return w.held.extend(gctx, w.ExtendEvery) })
+	if w.Begun != nil {
+		g.Go(func() error { w.Begun(gctx); return nil })
+	}
 	err = g.Wait()
 	if ctx.Err() != nil {
 		return nil

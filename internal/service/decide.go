@@ -1,6 +1,7 @@
 package service
 
 import (
+	"context"
 	"strings"
 
 	"github.com/trueup/trueup/internal/file"
@@ -27,6 +28,7 @@ func (s *Service) decider() error {
 	s.worker, err = worker.New(worker.Config{
 		Queue: s.Queue, Turns: s.Queue, Look: s.verifier, Rows: s.Rows,
 		Table: worker.Table{NotFoundGrace: c.Timing.NotFoundGrace, RetryMaxAge: c.Timing.RetryMaxAge, Version: s.Version, Jitter: 20},
+		Begun: s.probeSearch,
 		Settled: func(ids []string) {
 			// A lost notice costs whoever waits a second.
 			_ = s.Queue.Tell(topicSettled, []byte(strings.Join(ids, " ")))
@@ -34,6 +36,17 @@ func (s *Service) decider() error {
 		Metrics: worker.NewMetrics(s.Registry), Logger: s.Logger, Now: s.Now, Drain: c.Listen.Drain * 2 / 3,
 	})
 	return err
+}
+
+// probeSearch finds out at the start of a turn whether ImageKit searches by id here,
+// so that no backlog has to.
+func (s *Service) probeSearch(ctx context.Context) {
+	supported, err := s.verifier.ProbeSearch(ctx)
+	if err != nil {
+		s.Logger.InfoContext(ctx, "imagekit.search_by_id", "unknown", err.Error())
+		return
+	}
+	s.Logger.InfoContext(ctx, "imagekit.search_by_id", "supported", supported)
 }
 
 // prove opens the tickets that came back with a file. Valid ones of two users prove

@@ -94,11 +94,16 @@ func (o *Opened) open(ctx context.Context, c *config.Config, version string, log
 	if c.Role == config.Ingest {
 		return nil
 	}
-	o.Library, err = imagekit.New(imagekit.Config{
+	library, err := imagekit.New(imagekit.Config{
 		BaseURL: c.ImageKit.BaseURL, PrivateKey: c.ImageKit.PrivateKey.Reveal(), Timeout: c.ImageKit.Timeout,
 		TicketField: c.Ownership.TicketField, LooksLikeTicket: ticket.LooksLikeTicket, UserAgent: "trueup/" + version,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	o.Library = library
+	o.closers = append(o.closers, func() error { library.Close(); return nil })
+	return nil
 }
 
 // QueueConfig is the queue that c names; `migrate` creates it on an external server.
