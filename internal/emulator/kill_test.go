@@ -109,7 +109,7 @@ func TestKill9(t *testing.T) {
 		if d := p.details(id); d["name"] != name {
 			t.Errorf("%s is %v", id, d)
 		}
-		req, _ := http.NewRequest("GET", p.Endpoint()+"/k/"+name, nil)
+		req, _ := http.NewRequest(http.MethodGet, p.Endpoint()+"/k/"+name, nil)
 		if r := p.send(req); r.status != 200 || string(r.body) != string(plainPNG(7, 5)) {
 			t.Errorf("%s delivers %d, %d bytes", name, r.status, len(r.body))
 		}
@@ -172,7 +172,7 @@ func uploadUntilKilled(t *testing.T, p *process) map[string]string {
 			for i := 0; ; i++ {
 				name := fmt.Sprintf("%d-%d.png", side, i)
 				body, kind := multipartBody(t, map[string]string{"fileName": name, "useUniqueFileName": "false", "folder": "k"}, plainPNG(7, 5))
-				req, _ := http.NewRequest("POST", p.URL()+"/api/v1/files/upload", body)
+				req, _ := http.NewRequest(http.MethodPost, p.URL()+"/api/v1/files/upload", body)
 				req.Header.Set("Content-Type", kind)
 				req.SetBasicAuth(testPrivate, "")
 				resp, err := p.http.Do(req)

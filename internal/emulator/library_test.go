@@ -76,7 +76,7 @@ func TestOverwriteMakesAVersion(t *testing.T) {
 	first := a.put("v.png", "tags", "x", "customMetadata", `{"price":1}`)
 	id := first.text("fileId")
 	before := a.details(id)
-	c.at = c.at.Add(time.Hour)
+	c.forward(time.Hour)
 	second := a.put("v.png", "overwriteTags", "false")
 	after := a.details(id)
 	if second.text("fileId") != id || fmt.Sprint(after["versionInfo"]) == fmt.Sprint(before["versionInfo"]) {
@@ -99,7 +99,7 @@ func TestOverwriteMakesAVersion(t *testing.T) {
 		t.Errorf("searched versions: %q", got)
 	}
 
-	c.at = c.at.Add(time.Hour)
+	c.forward(time.Hour)
 	restored := a.must(200, "PUT", "/v1/files/"+id+"/versions/"+id+"/restore", "").object()
 	if fmt.Sprint(restored["versionInfo"]) != "map[id:"+id+" name:Version 1]" || restored["updatedAt"].(string) <= after["updatedAt"].(string) {
 		t.Errorf("restored: %v", restored)
@@ -136,7 +136,7 @@ func TestMove(t *testing.T) {
 			} else if after := a.details(id); after["updatedAt"].(string) <= before["updatedAt"].(string) || after["createdAt"] != before["createdAt"] {
 				t.Errorf("times: %v then %v", before, after)
 			}
-			req, _ := http.NewRequest("GET", a.Endpoint()+"/m.png", nil)
+			req, _ := http.NewRequest(http.MethodGet, a.Endpoint()+"/m.png", nil)
 			if r := a.send(req); r.status != 404 {
 				t.Errorf("the old URL: %d", r.status)
 			}
@@ -208,7 +208,7 @@ func TestUpdate(t *testing.T) {
 		}
 		last = next
 	}
-	req, _ := http.NewRequest("GET", a.Endpoint()+"/a/b/two.png", nil)
+	req, _ := http.NewRequest(http.MethodGet, a.Endpoint()+"/a/b/two.png", nil)
 	if r := a.send(req); r.status != 404 {
 		t.Errorf("an unpublished file is delivered: %d", r.status)
 	}

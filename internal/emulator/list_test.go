@@ -42,7 +42,7 @@ func TestListing(t *testing.T) {
 			t.Errorf("%s\n got %q\nwant %q", v.query, got, v.want)
 		}
 	}
-	c.at = c.at.Add(time.Minute)
+	c.forward(time.Minute)
 	a.must(200, "PATCH", "/v1/files/"+ids["one.png"]+"/details", `{"tags":["x"]}`)
 	if got := a.names("sort=DESC_UPDATED&limit=1"); !slices.Equal(got, []string{"one.png"}) {
 		t.Errorf("by update: %q", got)
@@ -74,7 +74,7 @@ func TestListLag(t *testing.T) {
 		t.Errorf("at once, by id: %q", got)
 	}
 	a.must(404, "GET", "/v1/files/"+ids["one.png"]+"/details", "")
-	c.at = c.at.Add(11 * time.Second)
+	c.forward(11 * time.Second)
 	if got := a.names(""); !slices.Equal(got, []string{"two.png", "three.png", "Four_Seasons.png", "five.txt", "six.png"}) {
 		t.Errorf("later: %q", got)
 	}
@@ -88,7 +88,7 @@ func TestVisibilityDelay(t *testing.T) {
 	a.settings1(`{"visibilityDelay":"5s"}`)
 	id := a.put("late.png").text("fileId")
 	a.must(404, "GET", "/v1/files/"+id+"/details", "")
-	c.at = c.at.Add(5 * time.Second)
+	c.forward(5 * time.Second)
 	a.must(200, "GET", "/v1/files/"+id+"/details", "")
 }
 
@@ -108,7 +108,7 @@ func TestGeneratedLibrary(t *testing.T) {
 	if days := time.Since(createdAt).Hours() / 24; err != nil || days < 364.9 || days > 365.1 {
 		t.Errorf("the first was created %v days ago (%v)", days, err)
 	}
-	req, _ := http.NewRequest("GET", fmt.Sprint(d["url"]), nil)
+	req, _ := http.NewRequest(http.MethodGet, fmt.Sprint(d["url"]), nil)
 	picture := a.send(req).body
 	config, _, err := image.DecodeConfig(bytes.NewReader(picture))
 	if err != nil || float64(config.Width) != d["width"] || float64(config.Height) != d["height"] || float64(len(picture)) != d["size"] {

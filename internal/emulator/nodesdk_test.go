@@ -33,7 +33,7 @@ func TestOfficialNodeSDK(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer os.Remove(f.Name())
+	defer func() { _ = os.Remove(f.Name()) }()
 	if _, err := f.Write(script); err != nil || f.Close() != nil {
 		t.Fatal("write journey:", err)
 	}
@@ -106,7 +106,7 @@ func installSDK(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(next)
+	defer func() { _ = os.RemoveAll(next) }()
 	for _, name := range []string{"package.json", "package-lock.json"} {
 		b, err := os.ReadFile(filepath.Join("testdata/nodesdk", name))
 		if err != nil {

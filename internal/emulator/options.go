@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"path"
 	"slices"
@@ -214,7 +213,7 @@ func cleanFolder(s string) (string, error) {
 		}
 	}
 	if len(parts) > 50 {
-		return "", fmt.Errorf("Your request contains invalid folder parameter. Folders cannot be nested more than 50 levels.") //nolint:staticcheck // a sentence for the answer
+		return "", saying("Your request contains invalid folder parameter. Folders cannot be nested more than 50 levels.")
 	}
 	return "/" + strings.Join(parts, "/"), nil
 }

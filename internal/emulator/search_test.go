@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -24,9 +25,22 @@ func search(q string, more ...string) string {
 }
 
 // clockwork is a clock that a test moves.
-type clockwork struct{ at time.Time }
+type clockwork struct {
+	mu sync.Mutex
+	at time.Time
+}
 
-func (c *clockwork) now() time.Time { return c.at }
+func (c *clockwork) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at
+}
+
+func (c *clockwork) forward(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = c.at.Add(d)
+}
 
 // shelf is a small library: one.png … at 12:00:00, :01, … on 2026-01-02.
 func shelf(t *testing.T) (*account, *clockwork, map[string]string) {
@@ -59,7 +73,7 @@ func shelf(t *testing.T) (*account, *clockwork, map[string]string) {
 			t.Fatalf("%s: %s", f[0], r.body)
 		}
 		ids[f[0]] = r.text("fileId")
-		c.at = c.at.Add(time.Second)
+		c.forward(time.Second)
 	}
 	return a, c, ids
 }

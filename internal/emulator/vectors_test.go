@@ -109,7 +109,7 @@ func TestSignedDelivery(t *testing.T) {
 		{"/open.png?ik-s=00", 401},
 		{"/nothing.png", 404},
 	} {
-		req, err := http.NewRequest("GET", a.Endpoint()+v.path, nil)
+		req, err := http.NewRequest(http.MethodGet, a.Endpoint()+v.path, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
