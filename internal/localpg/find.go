@@ -151,14 +151,10 @@ func wellKnown(ctx context.Context, o FindOptions, missing *NotFound) (Programs,
 
 var number = regexp.MustCompile(`\d+`)
 
-// versionIn is the last whole number of a folder such as
-// /usr/lib/postgresql/17/bin; 0 when there is none.
+// versionIn is the version in a folder's name, such as /usr/lib/postgresql/17/bin
+// or /usr/libexec/postgresql17; 0 when there is none.
 func versionIn(dir string) int {
-	all := number.FindAllString(filepath.Base(filepath.Dir(dir)), 1)
-	if len(all) == 0 {
-		return 0
-	}
-	n, _ := strconv.Atoi(all[0])
+	n, _ := strconv.Atoi(number.FindString(filepath.Base(strings.TrimSuffix(dir, "bin"))))
 	return n
 }
 

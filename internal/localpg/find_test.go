@@ -69,9 +69,10 @@ func TestFind(t *testing.T) {
 			lay: func(t *testing.T, root string) {
 				fakePrograms(t, root+"/usr/lib/postgresql/9.6/bin", "9.6.24")
 				fakePrograms(t, root+"/usr/lib/postgresql/15/bin", "15.3")
-				fakePrograms(t, root+"/opt/homebrew/opt/postgresql@17/bin", "17.2")
+				fakePrograms(t, root+"/opt/homebrew/opt/postgresql@16/bin", "16.2")
+				fakePrograms(t, root+"/usr/libexec/postgresql17", "17.2")
 			},
-			want: "/opt/homebrew/opt/postgresql@17/bin", version: "17.2",
+			want: "/usr/libexec/postgresql17", version: "17.2",
 		},
 		{
 			name: "AnOldVersionIsPassedOver",

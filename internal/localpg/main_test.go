@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 }
 
 func launcher(dir string) error {
-	p, err := Find(FindOptions{})
+	p, err := Obtain(context.Background(), ObtainOptions{Progress: os.Stderr})
 	if err != nil {
 		return err
 	}
