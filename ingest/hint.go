@@ -78,15 +78,15 @@ type notice struct {
 // parseNotice reads a verified webhook. It asks for JSON and for nothing else: kinds
 // and fields come and go on ImageKit's side, and whatever names a file is a hint.
 func parseNotice(body []byte) (notice, error) {
-	switch {
-	case tooDeep(body):
+	if tooDeep(body) {
 		return notice{}, nestsTooDeep()
-	case !json.Valid(body): // bytes that are no UTF-8 may stand in its texts
-		return notice{}, badJSON()
 	}
 	n := notice{kind: kindUnknown}
 	fields, ok := object(body)
-	if !ok {
+	switch {
+	case !ok && !json.Valid(body): // bytes that are no UTF-8 may stand in its texts
+		return notice{}, badJSON()
+	case !ok:
 		return n, nil
 	}
 	n.kind = kindOf(fields["type"])

@@ -206,3 +206,23 @@ func TestWebhookBecomesAnEvent(t *testing.T) {
 		t.Fatalf("kept %s, want %s", got, wanted)
 	}
 }
+
+// BenchmarkWebhook is the cost of a webhook without the network and the queue.
+func BenchmarkWebhook(b *testing.B) {
+	bench := setup(b, func(c *Config) { c.Queue = bottomless{} })
+	body := `{"type":"file.updated","id":"5b1c7a52-6f0e-4d5c-9d19-0f4f5a1e7c11","created_at":"2026-01-02T04:00:00.120Z","data":{"type":"file","fileId":"6957360537b244ef54d60180","name":"hero_q1W2e3R4t.jpg","filePath":"/users/42/hero_q1W2e3R4t.jpg","tags":["cover"],"versionInfo":{"id":"6957360537b244ef54d60180","name":"Version 1"},"url":"https://ik.imagekit.io/demo_id/users/42/hero_q1W2e3R4t.jpg","width":1200,"height":800,"size":183422,"createdAt":"2026-01-02T03:04:05.678Z","updatedAt":"2026-01-02T04:00:00.100Z"}}`
+	header := bench.delivery(body).Header
+	b.ReportAllocs()
+	for b.Loop() {
+		r := httptest.NewRequest(http.MethodPost, "/webhooks/imagekit", strings.NewReader(body))
+		r.Header = header
+		if w := bench.do(r); w.Code != http.StatusOK {
+			b.Fatal(w.Code, w.Body)
+		}
+	}
+}
+
+// bottomless is a queue that takes everything and keeps nothing.
+type bottomless struct{}
+
+func (bottomless) Publish(context.Context, []event.Event) error { return nil }
