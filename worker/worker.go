@@ -77,7 +77,7 @@ type Config struct {
 	// envelope is never split, so a batch may hold up to one envelope more.
 	BatchEvents int
 	// ExtendEvery is how often held envelopes are kept from being redelivered; zero
-	// means 15 s, a quarter of the queue's ack wait.
+	// means 5 s, a quarter of the ack wait that service gives the queue.
 	ExtendEvery time.Duration
 	// Drain is how long batches under way may take to finish after a stop; zero means
 	// 20 s.
@@ -111,7 +111,7 @@ func New(c Config) (*Worker, error) {
 		c.BatchEvents = 500
 	}
 	if c.ExtendEvery == 0 {
-		c.ExtendEvery = 15 * time.Second
+		c.ExtendEvery = 5 * time.Second
 	}
 	if c.Drain == 0 {
 		c.Drain = 20 * time.Second

@@ -64,7 +64,9 @@ func (d *doors) Next(ctx context.Context) (*event.Delivery, error) {
 	}
 }
 
-func (d *doors) HoldTurn(ctx context.Context, work func(context.Context) error) error { return work(ctx) }
+func (d *doors) HoldTurn(ctx context.Context, work func(context.Context) error) error {
+	return work(ctx)
+}
 
 func (d *doors) Look(_ context.Context, asks []verify.Ask) ([]verify.Answer, error) {
 	d.mu.Lock()

@@ -111,7 +111,8 @@ func QueueConfig(c *config.Config, log *slog.Logger) queue.Config {
 	q := queue.Config{
 		URL: c.Queue.URL.Reveal(), CredsFile: c.Queue.Creds, Prefix: c.Queue.Prefix, Role: string(c.Role),
 		MaxBytes: int64(c.Queue.MaxBytes), AllowNondurable: c.Queue.AllowNondurable, Replicas: c.Queue.Replicas, Logger: log,
-		Buffer: 8, // what is fetched ahead and not settled is suspect after a crash
+		Buffer:  8,                // what is fetched ahead and not settled is suspect after a crash
+		AckWait: 20 * time.Second, // and comes again only after so long; held ones are extended every 5 s
 	}
 	if q.URL == "" {
 		q.Dir = filepath.Join(c.Queue.DataDir, "queue")
