@@ -132,6 +132,53 @@ func TestRaces(t *testing.T) {
 		r.expect(got, file.Applied, file.ReasonRaised)
 		r.wantRows("f1=")
 	})
+	t.Run("WhatIsRaisedMeanwhileIsNotOverwrittenByOlder", func(t *testing.T) {
+		for _, how := range []file.How{file.Hit, file.LookUp} {
+			r := newRig(t)
+			r.settle([]event.Pending{webhook("f1")}, r.look("f1", snap("f1", 0)))
+			o := r.look("f1", snap("f1", 1))
+			o.How = how
+			got := r.during(webhook("f1"), o, true, func(tx pgx.Tx) error {
+				return execAll(r.ctx, tx, holdState,
+					`UPDATE trueup.file_state SET seen = nextval('trueup.fence'), high = high + interval '9 minutes', hash = NULL`,
+					`UPDATE public.imagekit_files SET file_name = 'newer'`)
+			})
+			r.expect(got, file.LookAgain, file.ReasonStaleHit)
+			r.want("name", `SELECT file_name FROM public.imagekit_files`, "newer")
+		}
+	})
+	t.Run("WhatIsTombstonedMeanwhileIsNotRaised", func(t *testing.T) {
+		for _, how := range []file.How{file.Hit, file.LookUp} {
+			r := newRig(t)
+			r.settle([]event.Pending{webhook("f1")}, r.look("f1", snap("f1", 0)))
+			o := r.look("f1", snap("f1", 1))
+			o.How = how
+			got := r.during(webhook("f1"), o, true, func(tx pgx.Tx) error {
+				return execAll(r.ctx, tx, holdState,
+					`UPDATE trueup.file_state SET seen = nextval('trueup.fence'), gone_at = now(), hash = NULL`, `DELETE FROM public.imagekit_files`)
+			})
+			r.expect(got, file.LookAgain, file.ReasonStaleHit)
+			r.wantRows()
+		}
+	})
+	t.Run("WhatIsSeenMeanwhileIsNotRemoved", func(t *testing.T) {
+		r := newRig(t)
+		r.settle([]event.Pending{webhook("f1")}, r.look("f1", snap("f1", 0)))
+		got := r.during(deleted("f1"), r.look("f1", nil), true, func(tx pgx.Tx) error {
+			return execAll(r.ctx, tx, holdState, `UPDATE trueup.file_state SET seen = nextval('trueup.fence')`)
+		})
+		r.expect(got, file.LookAgain, file.ReasonStaleHit)
+		r.wantRows("f1=")
+	})
+	t.Run("AnOwnerWhoIsAssignedMeanwhileStays", func(t *testing.T) {
+		r := newRig(t)
+		r.settle([]event.Pending{webhook("f1")}, r.look("f1", snap("f1", 0)))
+		r.during(report("f1", "eve"), r.look("f1", snap("f1", 0)), true, func(tx pgx.Tx) error {
+			return execAll(r.ctx, tx, holdState, `UPDATE trueup.file_state SET owner = 'ann', owner_kind = 'assigned', seen = nextval('trueup.fence')`,
+				`UPDATE public.imagekit_files SET user_id = 'ann'`)
+		})
+		r.wantRows("f1=ann")
+	})
 	t.Run("AFlickering404DoesNotBeatA200ThatBeganLater", func(t *testing.T) {
 		for _, first := range []string{"absent", "present"} {
 			r := newRig(t)

@@ -116,13 +116,13 @@ func (s *states) args() []any {
 		s.owner, s.kind, s.ownerAt, s.ownerEvent, s.open, s.ticket, s.flags}
 }
 
-// stateInput draws one fence per line that moves; OFFSET 0 keeps the planner from
-// drawing it once per use.
+// stateInput draws one fence per line that moves. A subquery with a volatile function
+// is never flattened, so it is drawn once however often it is used.
 const stateInput = `(SELECT i.*, CASE WHEN i.moves THEN nextval('trueup.fence') END AS fence
 	FROM unnest($1::text[], $2::bool[], $3::bool[], $4::bool[], $5::bool[], $6::bool[], $7::bool[], $8::timestamptz[], $9::bigint[], $10::text[],
 		$11::text[], $12::text[], $13::timestamptz[], $14::text[], $15::bool[], $16::text[], $17::text[])
 	AS i(file_id, moves, present, remove, nominate, clears, counts, high, hash, why,
-		owner, owner_kind, owner_at, owner_event, claim_open, ticket, flags) OFFSET 0) i`
+		owner, owner_kind, owner_at, owner_event, claim_open, ticket, flags)) i`
 
 const insertStates = `INSERT INTO trueup.file_state (file_id, seen, high, hash, gone_at, gone_why, suspect_fence, suspect_at, counted_at,
 	owner, owner_kind, owner_at, owner_event, claim_open, ticket, flags)
