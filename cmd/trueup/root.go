@@ -46,6 +46,13 @@ var commands = []func(*program) *cobra.Command{
 	serveCommand,
 	ingestCommand,
 	workerCommand,
+	migrateCommand,
+	statusCommand,
+	whyCommand,
+	pauseCommand,
+	resumeCommand,
+	triggerCommand,
+	emulatorCommand,
 	versionCommand,
 }
 

@@ -61,7 +61,7 @@ type ImageKit struct {
 	PublicKey      string        `env:"IMAGEKIT_PUBLIC_KEY" roles:"serve ingest emulator" required:"serve ingest" check:"word" doc:"ImageKit's public key, given to clients that upload"`
 	PrivateKey     Secret        `env:"IMAGEKIT_PRIVATE_KEY" roles:"serve ingest worker audit emulator" required:"serve ingest worker audit" check:"word" doc:"ImageKit's private key: signs uploads, asks about files"`
 	URLEndpoints   []string      `env:"IMAGEKIT_URL_ENDPOINT" roles:"serve ingest worker" required:"serve ingest" check:"urls" doc:"URL endpoint(s) of the account, comma-separated; the first names the account"`
-	WebhookSecrets Secrets       `env:"IMAGEKIT_WEBHOOK_SECRET" roles:"serve ingest emulator operator" required:"serve ingest" check:"secrets" doc:"webhook secret(s), comma-separated while one is being replaced"`
+	WebhookSecrets Secrets       `env:"IMAGEKIT_WEBHOOK_SECRET" roles:"serve ingest emulator operator" required:"serve ingest" check:"secrets16" doc:"webhook secret(s), comma-separated while one is being replaced"`
 	BaseURL        string        `env:"IMAGE_KIT_BASE_URL,default=https://api.imagekit.io" roles:"serve worker audit" check:"baseurl" doc:"origin of ImageKit's management API (the SDKs' own name)"`
 	RateMax        float64       `env:"TRUEUP_API_RATE_MAX,default=1000" roles:"serve worker dev audit" check:"positive" doc:"most calls a second to ImageKit, whatever its headers allow"`
 	Timeout        time.Duration `env:"TRUEUP_API_TIMEOUT,default=10s" roles:"serve worker dev audit" check:"positive" doc:"how long one answer of ImageKit may take"`
@@ -92,7 +92,7 @@ type Ownership struct {
 	TicketField  string        `env:"TRUEUP_TICKET_FIELD" roles:"serve ingest worker dev" check:"field" doc:"custom metadata field that carries tickets; unset: a tag does"`
 	UploadFolder string        `env:"TRUEUP_UPLOAD_FOLDER" roles:"serve ingest dev" check:"folder" doc:"folder that signed uploads must stay under, such as /u/{sub}; unset: any"`
 	Overwrite    bool          `env:"TRUEUP_ALLOW_OVERWRITE" roles:"serve ingest dev" doc:"1: signed uploads may overwrite a file of the same path"`
-	Keys         Secrets       `env:"TRUEUP_KEYS" roles:"serve ingest worker dev" check:"secrets16" doc:"seal tickets and report ids, comma-separated, newest first; the same in all replicas; unset: made from the private key"`
+	Keys         Secrets       `env:"TRUEUP_KEYS" roles:"serve ingest worker dev" check:"secrets32" doc:"seal tickets and report ids, comma-separated, newest first; the same in all replicas; unset: made from the private key"`
 	Account      string        `env:"TRUEUP_ACCOUNT" roles:"serve ingest worker dev" check:"account" doc:"stable name of the account inside tickets; unset: the ImageKit id of the first URL endpoint"`
 }
 

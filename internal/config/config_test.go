@@ -13,6 +13,10 @@ import (
 	"time"
 
 	"github.com/joho/godotenv"
+
+	"github.com/trueup/trueup/ingest/caller"
+	"github.com/trueup/trueup/ingest/signature"
+	"github.com/trueup/trueup/internal/ticket"
 )
 
 // serveEnv is the least that serve starts with.
@@ -202,7 +206,7 @@ func TestSecretFiles(t *testing.T) {
 		}
 	})
 	t.Run("OnePerLine", func(t *testing.T) {
-		c, err := Load(Serve, with(serveEnv(t), "TRUEUP_KEYS_FILE", write("keys", "0123456789abcdef\n0123456789abcdeg,\n")))
+		c, err := Load(Serve, with(serveEnv(t), "TRUEUP_KEYS_FILE", write("keys", strings.Repeat("k", 32)+"\n"+strings.Repeat("l", 32)+",\n")))
 		if err != nil || len(c.Ownership.Keys) != 2 {
 			t.Errorf("%v %v", c, err)
 		}
@@ -224,7 +228,7 @@ func TestSecretFiles(t *testing.T) {
 // TestNothingPrintsASecret is I18 for this package: by every way that Go prints.
 func TestNothingPrintsASecret(t *testing.T) {
 	env := with(serveEnv(t), "NATS_URL", "nats://u:SECRETSECRET@n:4222,nats://u:SECRETSECRET@m:4222",
-		"TRUEUP_OPS_TOKEN", "ann:SECRETSECRETSECRET", "TRUEUP_KEYS", "SECRETSECRETSECRET,SECRETSECRETSECRETS")
+		"TRUEUP_OPS_TOKEN", "ann:SECRETSECRETSECRET", "TRUEUP_KEYS", strings.Repeat("SECRETSECRET", 3)+","+strings.Repeat("SECRETSECRET", 4))
 	c, err := Load(Serve, env)
 	if err != nil {
 		t.Fatal(err)
@@ -250,6 +254,21 @@ func TestNothingPrintsASecret(t *testing.T) {
 	}
 	if !strings.Contains(out.String(), "postgres://db.example.com/app") {
 		t.Error("the place of the database should be shown")
+	}
+}
+
+// TestMinimaAreThoseOfTheirUsers: what a package would refuse later is refused here,
+// with exit code 2.
+func TestMinimaAreThoseOfTheirUsers(t *testing.T) {
+	for name, least := range map[string]int{
+		"TRUEUP_JWT_SECRET": caller.MinSecret, "IMAGEKIT_WEBHOOK_SECRET": signature.MinSecret, "TRUEUP_KEYS": ticket.MinSecret,
+	} {
+		if _, err := Load(Serve, with(serveEnv(t), name, strings.Repeat("x", least))); err != nil {
+			t.Errorf("%s with %d bytes: %v", name, least, err)
+		}
+		if _, err := Load(Serve, with(serveEnv(t), name, strings.Repeat("x", least-1))); err == nil {
+			t.Errorf("%s with %d bytes was accepted", name, least-1)
+		}
 	}
 }
 
