@@ -63,6 +63,8 @@ type Config struct {
 	forgetful bool
 	// payload overrides the embedded server's largest message: only tests do.
 	payload int32
+	// stoodBy is told each time the turn was found taken: only tests listen.
+	stoodBy func()
 }
 
 var validPrefix = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,31}$`)
@@ -84,6 +86,9 @@ func (c Config) withDefaults() (Config, error) {
 	c.TurnTTL = cmp.Or(c.TurnTTL, d.TurnTTL)
 	c.Logger = cmp.Or(c.Logger, d.Logger)
 	c.payload = cmp.Or(c.payload, d.payload)
+	if c.stoodBy == nil {
+		c.stoodBy = func() {}
+	}
 	if !validPrefix.MatchString(c.Prefix) {
 		return c, fmt.Errorf("queue: prefix %q: want lower-case letters, digits, - and _, beginning with a letter, at most 32", c.Prefix)
 	}

@@ -268,7 +268,9 @@ func TestRefuses(t *testing.T) {
 	})
 
 	t.Run("WhenTheStreamIsGone_AndSaysSo", func(t *testing.T) {
-		q := open(t, Config{})
+		s := startNATS(t)
+		c := s.external(t)
+		q := open(t, c)
 		if err := q.js.DeleteStream(testContext(t), q.names.stream); err != nil {
 			t.Fatal(err)
 		}
@@ -278,7 +280,7 @@ func TestRefuses(t *testing.T) {
 		eventually(t, "it says that the stream is missing", func() bool {
 			return strings.Contains(q.Ready().Why, "stream TRUEUP_EVENTS is missing; run: trueup migrate up")
 		})
-		if err := q.cfg.provision(testContext(t), q.js, 1); err != nil {
+		if err := Migrate(testContext(t), c); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, "it has noticed the new one", func() bool { return q.Ready().Accepting })

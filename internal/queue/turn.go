@@ -99,6 +99,7 @@ func (q *Queue) standBy(ctx context.Context, released <-chan struct{}) (*lease, 
 			}
 			l.end(nil)
 			wait = l.ttl / 5
+			q.cfg.stoodBy()
 		}
 		timer := time.NewTimer(jitter(wait))
 		select {

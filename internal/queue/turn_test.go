@@ -55,10 +55,12 @@ func idle[T any](t testing.TB, what string, c <-chan T) {
 func TestTurn(t *testing.T) {
 	t.Run("OneHoldsIt_TheOtherStandsBy_AndFollowsACleanReleaseWithoutATTL", func(t *testing.T) {
 		// With a TTL of an hour only the release can hand it over.
-		q := open(t, Config{TurnTTL: time.Hour})
+		stoodBy := make(chan struct{}, 16)
+		q := open(t, Config{TurnTTL: time.Hour, stoodBy: func() { stoodBy <- struct{}{} }})
 		began1, _, stop1 := hold(t, q, untilCancelled)
 		wait(t, "the first holder", began1)
 		began2, _, _ := hold(t, q, untilCancelled)
+		wait(t, "the second one's try", stoodBy)
 		idle(t, "two hold the turn", began2)
 		stop1()
 		wait(t, "the second holder", began2)
