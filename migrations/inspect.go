@@ -101,7 +101,7 @@ func Inspect(ctx context.Context, url string, o Options) (Inspection, error) {
 	if err != nil {
 		return Inspection{}, err
 	}
-	defer m.close()
+	defer m.close(ctx)
 	return inspect(ctx, m.conn)
 }
 

@@ -59,7 +59,7 @@ func Up(ctx context.Context, url string, o Options) error {
 		if err != nil {
 			return err
 		}
-		defer m.close()
+		defer m.close(ctx)
 		if o.Print != nil {
 			return m.print(ctx)
 		}
@@ -75,7 +75,7 @@ func Down(ctx context.Context, url string, o Options) error {
 		if err != nil {
 			return err
 		}
-		defer m.close()
+		defer m.close(ctx)
 		return m.down(ctx)
 	})
 }
@@ -94,7 +94,7 @@ func Status(ctx context.Context, url string, o Options) ([]Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer m.close()
+	defer m.close(ctx)
 	return m.status(ctx)
 }
 
@@ -147,7 +147,7 @@ func redact(err error) error {
 	return errors.New("not a PostgreSQL url")
 }
 
-func (m *migration) close() { _ = m.conn.Close(context.WithoutCancel(context.Background())) }
+func (m *migration) close(ctx context.Context) { _ = m.conn.Close(context.WithoutCancel(ctx)) }
 
 // retryLocked runs again what gave up on a lock or met another database's migration at
 // the cluster-wide catalogues.

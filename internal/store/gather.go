@@ -13,7 +13,6 @@ import (
 
 // gathered is everything one settlement reads before it decides.
 type gathered struct {
-	turn      int64
 	over      map[string]bool // events that have an end, or wait in retries already
 	standings map[string]*standing
 	// sound are the canaries of this call that are good ones; others are up to two live

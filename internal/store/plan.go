@@ -150,7 +150,8 @@ func (f *filePlan) followOwner(before owning) {
 	if f.do.Content || !f.was.Live {
 		return
 	}
-	if f.owner.User == before.User && !(f.do.Adopt && f.was.LiveUser != f.owner.User) {
+	unfollowed := f.do.Adopt && f.was.LiveUser != f.owner.User
+	if f.owner.User == before.User && !unfollowed {
 		return
 	}
 	f.do.User = true

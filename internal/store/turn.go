@@ -89,7 +89,7 @@ func (s *Store) Fence(ctx context.Context, ids []string) (file.Fence, map[string
 }
 
 // LiveFiles returns up to n live files that can stand as canaries: neither suspect nor
-// announced deleted, the longest unchanged first to be found.
+// announced deleted. Which ones is left to the database.
 func (s *Store) LiveFiles(ctx context.Context, n int, except []string) ([]string, error) {
 	var out []string
 	err := s.try(ctx, "list live files", func(ctx context.Context) (err error) {
