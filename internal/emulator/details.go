@@ -45,7 +45,7 @@ func (e *Emulator) deleteFile(r *http.Request) answer {
 	}
 	return e.change(func() ([]change, answer) {
 		f := e.lib.file(id)
-		if f == nil {
+		if f == nil || e.hiding(f) {
 			return nil, refuse(http.StatusNotFound, sayNoFile)
 		}
 		return append([]change{{Drop: id}}, e.announceDeleted(f)...), e.empty()

@@ -43,7 +43,7 @@ type journal struct {
 	idle    *sync.Cond // a sync has ended
 	f       *os.File
 	size    int64
-	base    int64  // size after the last rewrite
+	base    int64  // size after the last rewrite; 0 when nobody knows
 	written uint64 // lines appended
 	synced  uint64 // of them, known to be on disk
 	syncing bool
@@ -71,7 +71,7 @@ func openJournal(path string, apply func(*change) error) (*journal, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	j := &journal{path: path, f: f, size: size, base: size}
+	j := &journal{path: path, f: f, size: size}
 	j.idle = sync.NewCond(&j.mu)
 	return j, nil
 }

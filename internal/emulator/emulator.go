@@ -253,6 +253,7 @@ func (e *Emulator) commit(changes []change) (uint64, error) {
 		}
 	}
 	if e.disk.bloated() {
+		e.lib.forgetTokens(now.Unix())
 		if err := e.disk.rewrite(e.lib.snapshot()); err != nil {
 			return 0, err
 		}

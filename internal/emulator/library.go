@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -275,6 +276,11 @@ func (l *library) snapshot() iter.Seq[change] {
 			}
 		}
 	}
+}
+
+// forgetTokens forgets what would be refused as expired anyway.
+func (l *library) forgetTokens(now int64) {
+	maps.DeleteFunc(l.tokens, func(_ string, until int64) bool { return until < now })
 }
 
 // small are the changes for all but files.

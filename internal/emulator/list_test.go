@@ -169,6 +169,30 @@ func TestGeneratedLibrary(t *testing.T) {
 	})
 }
 
+// TestMergedOrder: generated files and uploads come in one order, either way.
+func TestMergedOrder(t *testing.T) {
+	a, c, _ := shelf(t) // five files, the last at 12:00:04
+	a.must(204, "DELETE", "/v1/folder", `{"folderPath":"/a"}`)
+	a.must(204, "DELETE", "/v1/folder", `{"folderPath":"/ab"}`)
+	c.forward(time.Second)
+	a.must(200, "POST", "/_emulator/files/generate", `{"count":3,"folder":"/g","spread":"4500ms"}`) // 12:00:01.5, :03, :04.5
+	a.put("last.png")
+	want := []string{"gen0_0.png", "Four_Seasons.png", "gen0_1.png", "five.txt", "gen0_2.png", "last.png"}
+	for _, by := range []string{"CREATED", "UPDATED"} {
+		up, down := a.names("sort=ASC_"+by), a.names("sort=DESC_"+by)
+		slices.Reverse(down)
+		slices.Sort(want[1:3]) // both at 12:00:03
+		slices.Sort(up[1:3])
+		slices.Sort(down[1:3])
+		if !slices.Equal(up, want) || !slices.Equal(down, want) {
+			t.Errorf("%s:\n up   %q\n down %q\n want %q", by, up, down, want)
+		}
+		if page := a.names("limit=2&skip=4&sort=DESC_" + by); len(page) != 2 || page[1] != "gen0_0.png" {
+			t.Errorf("%s, the last page: %q", by, page)
+		}
+	}
+}
+
 // TestGeneratedIDs: every id names its file and no other, in each generation.
 func TestGeneratedIDs(t *testing.T) {
 	l := newLibrary()

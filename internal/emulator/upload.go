@@ -95,8 +95,7 @@ func SignUpload(privateKey, token string, expire int64) string {
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-// spend marks a one-time token as used, whatever becomes of the request. Tokens
-// that have expired anyway are forgotten when the journal is next rewritten.
+// spend marks a one-time token as used, whatever becomes of the request.
 func (e *Emulator) spend(key string, until int64, sayUsed string) (answer, bool) {
 	a := e.change(func() ([]change, answer) {
 		if _, used := e.lib.tokens[key]; used {

@@ -42,6 +42,9 @@ func TestWebhookSettingsChooseHeadersAndKey(t *testing.T) {
 	if got := sign(WebhookSettings{SignatureHeaders: "both", SpecKey: true}).Get("webhook-signature"); got != "v1,UP58VkMebPrBPgmflkcOFXM7RhRZvyvODhgbyTIjvJA=" {
 		t.Errorf("W9, by the letter of the specification: %s", got)
 	}
+	if got := sign(WebhookSettings{SignatureHeaders: "both"}).Get("webhook-signature"); got != "v1,0B5IflPGNzNC3qG4+jct5dJwPqM0ZZY85Y1oUOQqWXU=" {
+		t.Errorf("W3, by default: %s", got)
+	}
 	if h := sign(WebhookSettings{SignatureHeaders: "standard"}); len(h) != 3 || h.Get("x-ik-signature") != "" {
 		t.Errorf("standard: %v", h)
 	}
