@@ -44,9 +44,9 @@ func (p *program) exit(err error) int {
 		p.sayJSON(text, code)
 		return code
 	}
-	fmt.Fprintln(p.stderr, "trueup: "+text)
+	p.remark("trueup: %s", text)
 	if code == exitUsage && !p.began {
-		fmt.Fprintln(p.stderr, "trueup: see trueup help")
+		p.remark("trueup: see trueup help")
 	}
 	return code
 }

@@ -186,7 +186,7 @@ func (p *program) migrateDown(ctx context.Context, f migrateFlags) error {
 
 // sure asks on standard error; anything but yes is no.
 func (p *program) sure(format string, args ...any) bool {
-	fmt.Fprintf(p.stderr, format+"\nType yes to go on: ", args...)
+	p.remark(format+"\nType yes to go on:", args...)
 	answer, _ := bufio.NewReader(p.stdin).ReadString('\n') // nobody there is no yes
 	return strings.TrimSpace(answer) == "yes"
 }

@@ -7,7 +7,7 @@ import (
 
 // Rules for all output: results go to standard output, once, when they are known;
 // remarks, progress and errors go to standard error; with --json standard output is
-// one JSON value and nothing else.
+// one JSON value and nothing else. A terminal or pipe that has gone is nobody to tell.
 
 // result writes v as JSON where that was asked for, else calls plain.
 func (p *program) result(v any, plain func() error) error {
@@ -21,10 +21,10 @@ func (p *program) result(v any, plain func() error) error {
 
 // remark tells people something about the run that is not its result.
 func (p *program) remark(format string, args ...any) {
-	fmt.Fprintf(p.stderr, format+"\n", args...)
+	_, _ = fmt.Fprintf(p.stderr, format+"\n", args...)
 }
 
 // line writes one line of the result.
 func (p *program) line(format string, args ...any) {
-	fmt.Fprintf(p.stdout, format+"\n", args...)
+	_, _ = fmt.Fprintf(p.stdout, format+"\n", args...)
 }

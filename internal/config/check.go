@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -116,7 +117,7 @@ func checkAddr(s string) error {
 	if err != nil {
 		return fmt.Errorf("%q is not host:port", s)
 	}
-	if _, err := net.LookupPort("tcp", port); err != nil {
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 		return fmt.Errorf("%q has no usable port", s)
 	}
 	if strings.ContainsAny(host, " /") {

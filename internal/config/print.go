@@ -33,20 +33,21 @@ func show(v reflect.Value) string {
 
 // Help writes the table for a terminal.
 func Help(w io.Writer) error {
-	fmt.Fprint(w, helpIntro)
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	var out strings.Builder // takes every write
+	out.WriteString(helpIntro)
+	tw := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
 	group := ""
 	for _, v := range Table() {
 		if v.Group != group {
 			group = v.Group
-			if err := tw.Flush(); err != nil {
-				return err
-			}
-			fmt.Fprintf(w, "\n%s\n", group)
+			_ = tw.Flush()
+			out.WriteString("\n" + group + "\n")
 		}
-		fmt.Fprintf(tw, "  %s\t%s\t%s\n", v.Name, v.defaults(), v.Doc+v.needed())
+		_, _ = fmt.Fprintf(tw, "  %s\t%s\t%s\n", v.Name, v.defaults(), v.Doc+v.needed())
 	}
-	return tw.Flush()
+	_ = tw.Flush()
+	_, err := io.WriteString(w, out.String())
+	return err
 }
 
 const helpIntro = `trueup is configured by the environment, and by a file .env in the directory it is

@@ -78,7 +78,7 @@ func newRig(t *testing.T, change ...func(*Config)) *rig {
 	c := Config{Role: "serve", Version: "v1", Service: r.standIn, Ready: func() Readiness { return r.ready },
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/plain")
-			fmt.Fprintln(w, "up 1")
+			_, _ = io.WriteString(w, "up 1\n")
 		}),
 		Tokens:    []Token{{"ann", annToken}, {"bob", bobToken}},
 		FailDelay: time.Millisecond}
@@ -446,7 +446,7 @@ func TestClient(t *testing.T) {
 	})
 	t.Run("TakesNobodyElseForTrueup", func(t *testing.T) {
 		for name, h := range map[string]http.HandlerFunc{
-			"html":     func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") },
+			"html":     func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") },
 			"notfound": http.NotFound,
 			"redirect": func(w http.ResponseWriter, r *http.Request) {
 				http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusFound)
