@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -228,7 +229,9 @@ func (e endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestBodiesAreReadNoFurtherThanTheirLimit(t *testing.T) {
+// What is read beyond the limit is thrown away, so that the sender gets to read the
+// answer; TestDeepBodiesCostNothing and the kept bytes bound the memory.
+func TestBodiesAreReadNoFurtherThanTheyMustBe(t *testing.T) {
 	for path, limit := range map[string]int{"/save-metadata": maxReportBody, "/generate-upload-token": maxReportBody, "/webhooks/imagekit": maxWebhookBody} {
 		t.Run(path, func(t *testing.T) {
 			b := setup(t, nil)
@@ -244,16 +247,46 @@ func TestBodiesAreReadNoFurtherThanTheirLimit(t *testing.T) {
 				}
 				return body
 			}
-			if c := send(-1, "application/json"); c.read > limit+4096 {
+			if c := send(-1, "application/json"); c.read > limit+1+maxDiscard {
 				t.Errorf("chunked: read %d bytes", c.read)
 			}
-			if c := send(1<<40, "application/json"); c.read != 0 {
+			if c := send(1<<40, "application/json"); c.read > maxDiscard {
 				t.Errorf("announced too large: read %d bytes", c.read)
 			}
 			if c := send(-1, "application/xml"); c.read != 0 {
 				t.Errorf("of another type: read %d bytes", c.read)
 			}
 		})
+	}
+}
+
+// TestSendersOfTooMuchReadTheAnswer: over a real connection the sender is still writing
+// when we have seen enough; it must read 413, not a broken connection.
+func TestSendersOfTooMuchReadTheAnswer(t *testing.T) {
+	b := setup(t, nil)
+	server := httptest.NewServer(b.handler)
+	t.Cleanup(server.Close)
+	for range 20 {
+		c, err := net.Dial("tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		const size = 4 << 20
+		fmt.Fprintf(c, "POST /webhooks/imagekit HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", size)
+		for sent := 0; sent < size; sent += 64 << 10 {
+			if _, err := c.Write(bytes.Repeat([]byte("x"), 64<<10)); err != nil {
+				t.Fatalf("the connection broke after %d bytes, before the answer was read: %v", sent, err)
+			}
+		}
+		answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		_ = c.Close()
+		if answer.StatusCode != http.StatusRequestEntityTooLarge {
+			t.Fatalf("answered %d", answer.StatusCode)
+		}
 	}
 }
 

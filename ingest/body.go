@@ -12,6 +12,10 @@ const (
 	maxReportBody  = 256 << 10
 	maxWebhookBody = 1 << 20
 	maxDepth       = 32
+	// maxDiscard is how much of a body that is too large is read and thrown away, so
+	// that a sender who is still writing gets to read the answer rather than a broken
+	// connection.
+	maxDiscard = 8 << 20
 )
 
 // readBody returns the body exactly as sent. It refuses, before reading anything,
@@ -21,21 +25,25 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 		return nil, err
 	}
 	if r.ContentLength > limit {
-		w.Header().Set("Connection", "close")
-		return nil, &http.MaxBytesError{Limit: limit}
+		return nil, discarded(w, r, limit)
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	// One byte more than allowed tells a body that is too large from one that fits.
+	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
 	if err != nil {
-		return nil, bodyProblem(err)
+		return nil, badRequest("bad_body", "The body could not be read to its end.")
+	}
+	if int64(len(body)) > limit {
+		return nil, discarded(w, r, limit)
 	}
 	return body, nil
 }
 
-func bodyProblem(err error) error {
-	if _, ok := err.(*http.MaxBytesError); ok { //nolint:errorlint // MaxBytesReader returns it bare
-		return err
-	}
-	return badRequest("bad_body", "The body could not be read to its end.")
+// discarded throws away what still comes, up to a bound, and gives the connection up.
+// The server's read timeout bounds the time.
+func discarded(w http.ResponseWriter, r *http.Request, limit int64) error {
+	w.Header().Set("Connection", "close")
+	_, _ = io.CopyN(io.Discard, r.Body, maxDiscard)
+	return &http.MaxBytesError{Limit: limit}
 }
 
 func plainJSON(h http.Header) error {
