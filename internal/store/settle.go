@@ -67,11 +67,15 @@ func (s *Store) rules() rules {
 	return rules{absentConfirm: s.cfg.AbsentConfirm, claimWindow: s.cfg.ClaimWindow, ownership: s.cfg.Ownership}
 }
 
-// toLock are the files that something would be written for.
+// fresh reports a file of which nothing stood in the database: there is no line to
+// lock. Inserting it is what finds out whether somebody was quicker.
+func fresh(f *filePlan) bool { return !f.was.Known && !f.was.Live }
+
+// toLock are the files of which a line would be changed.
 func toLock(files []*filePlan) []string {
 	var out []string
 	for _, f := range files {
-		if f.writes() || f.do.Reason == file.ReasonFuseLatched {
+		if f.writes() && !fresh(f) || f.do.Reason == file.ReasonFuseLatched {
 			out = append(out, f.obs.FileID)
 		}
 	}
@@ -86,7 +90,7 @@ func widened(files []*filePlan, locked []string) bool {
 		held[id] = true
 	}
 	for _, f := range files {
-		if f.writes() && !held[f.obs.FileID] {
+		if f.writes() && !fresh(f) && !held[f.obs.FileID] {
 			return true
 		}
 	}
