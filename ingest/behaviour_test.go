@@ -272,7 +272,7 @@ func TestSendersOfTooMuchReadTheAnswer(t *testing.T) {
 			t.Fatal(err)
 		}
 		const size = 4 << 20
-		fmt.Fprintf(c, "POST /webhooks/imagekit HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", size)
+		_, _ = fmt.Fprintf(c, "POST /webhooks/imagekit HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", size)
 		for sent := 0; sent < size; sent += 64 << 10 {
 			if _, err := c.Write(bytes.Repeat([]byte("x"), 64<<10)); err != nil {
 				t.Fatalf("the connection broke after %d bytes, before the answer was read: %v", sent, err)

@@ -14,7 +14,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
-	"github.com/trueup/trueup/ingest/contract"
+	"github.com/trueup/trueup/internal/testenv/contract"
 	"github.com/trueup/trueup/ingest/signature"
 )
 

@@ -28,6 +28,7 @@ func (t *turn) attempt(stop context.Context, pending []event.Pending) error {
 		}
 		err := t.lookAndWrite(pending, groups)
 		if err == nil {
+			t.gate.worked()
 			return nil
 		}
 		if err := t.survive(stop, err); err != nil {

@@ -139,6 +139,7 @@ func (t *turn) retries(ctx context.Context) error {
 			}
 			continue
 		}
+		t.gate.worked()
 		t.due.set(next, len(pending) == 0)
 		if len(pending) == 0 {
 			continue

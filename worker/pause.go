@@ -28,6 +28,10 @@ type gate struct {
 	operator *Pause
 	outage   *Pause
 	opened   chan struct{} // closed when the gate opens; nil while it is open
+	// vain counts the outages since anything went well: a probe that succeeds while the
+	// work goes on failing (a schema that is missing, a full disk) must not make us try
+	// without a pause.
+	vain int
 }
 
 // pass waits until the gate is open.
@@ -85,8 +89,17 @@ func (g *gate) setOperator(paused bool, note string) {
 	g.settle()
 }
 
+// worked says that the work got through, not a probe alone.
+func (g *gate) worked() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.vain = 0
+}
+
 // recover shuts the gate until probe succeeds, asking at growing intervals. The
-// first batch that meets an outage probes; the others wait at the gate.
+// first batch that meets an outage probes; the others wait at the gate. Outages that
+// follow one another without any work done in between begin with a longer and longer
+// pause.
 func (g *gate) recover(ctx context.Context, why string, cause error, probe func(context.Context) error) error {
 	g.mu.Lock()
 	if g.outage != nil {
@@ -95,16 +108,12 @@ func (g *gate) recover(ctx context.Context, why string, cause error, probe func(
 	}
 	g.outage = &Pause{Why: why, Note: cause.Error(), Since: g.now()}
 	g.settle()
+	vain := g.vain
+	g.vain++
 	g.mu.Unlock()
 	g.log.WarnContext(ctx, "worker.paused", "why", why, "cause", cause.Error())
 
-	backoff := retry.WithCappedDuration(15*time.Second, retry.WithJitterPercent(20, retry.NewExponential(250*time.Millisecond)))
-	err := retry.Do(ctx, backoff, func(ctx context.Context) error {
-		if err := probe(ctx); err != nil {
-			return retry.RetryableError(err)
-		}
-		return nil
-	})
+	err := probing(ctx, vain, probe)
 
 	g.mu.Lock()
 	since := g.outage.Since
@@ -115,4 +124,27 @@ func (g *gate) recover(ctx context.Context, why string, cause error, probe func(
 		g.log.InfoContext(ctx, "worker.resumed", "why", why, "after", g.now().Sub(since).Round(time.Millisecond).String())
 	}
 	return err
+}
+
+// probing returns when probe has succeeded. It first waits as long as it would have
+// waited after vain probes that failed.
+func probing(ctx context.Context, vain int, probe func(context.Context) error) error {
+	backoff := retry.WithCappedDuration(15*time.Second, retry.WithJitterPercent(20, retry.NewExponential(250*time.Millisecond)))
+	var wait time.Duration
+	for range min(vain, 16) {
+		wait, _ = backoff.Next()
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return retry.Do(ctx, backoff, func(ctx context.Context) error {
+		if err := probe(ctx); err != nil {
+			return retry.RetryableError(err)
+		}
+		return nil
+	})
 }

@@ -192,11 +192,10 @@ func (w *Worker) work(ctx context.Context) error {
 	if w.Begun != nil {
 		g.Go(func() error { w.Begun(gctx); return nil })
 	}
-	err = g.Wait()
-	if ctx.Err() != nil {
-		return nil
+	if err := g.Wait(); ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil
 }
 
 // begin raises the turn's number; the database may be away for as long as it likes.

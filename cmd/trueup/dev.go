@@ -256,6 +256,7 @@ func (s *stage) fill(databaseURL, imagekitURL string) {
 	if c.Callers.Secret == "" && c.Callers.JWKSURL == "" {
 		c.Callers = config.Callers{Secret: config.Secret(s.keys.JWTSecret), Issuer: devIssuer, Audience: devAudience}
 	}
+	c.Ownership.Account = devAccount
 	if len(c.Ownership.Keys) == 0 {
 		c.Ownership.Keys = config.Secrets{config.Secret(s.keys.TicketKey)}
 	}

@@ -36,7 +36,7 @@ func (s *sample) send(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	if !s.json {
-		fmt.Fprintln(s.out, "\nOne sample upload, the whole way:")
+		_, _ = fmt.Fprintln(s.out, "\nOne sample upload, the whole way:")
 	}
 	began := time.Now()
 	var token struct {

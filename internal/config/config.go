@@ -59,17 +59,17 @@ type Callers struct {
 // ImageKit is the account whose library the table follows.
 type ImageKit struct {
 	PublicKey      string        `env:"IMAGEKIT_PUBLIC_KEY" roles:"serve ingest emulator" required:"serve ingest" check:"word" doc:"ImageKit's public key, given to clients that upload"`
-	PrivateKey     Secret        `env:"IMAGEKIT_PRIVATE_KEY" roles:"serve ingest worker audit emulator" required:"serve ingest worker audit" check:"word" doc:"ImageKit's private key: signs uploads, asks about files"`
+	PrivateKey     Secret        `env:"IMAGEKIT_PRIVATE_KEY" roles:"serve ingest worker emulator" required:"serve ingest worker" check:"word" doc:"ImageKit's private key: signs uploads, asks about files"`
 	URLEndpoints   []string      `env:"IMAGEKIT_URL_ENDPOINT" roles:"serve ingest worker" required:"serve ingest" check:"urls" doc:"URL endpoint(s) of the account, comma-separated; the first names the account"`
 	WebhookSecrets Secrets       `env:"IMAGEKIT_WEBHOOK_SECRET" roles:"serve ingest emulator operator" required:"serve ingest" check:"secrets16" doc:"webhook secret(s), comma-separated while one is being replaced"`
-	BaseURL        string        `env:"IMAGE_KIT_BASE_URL,default=https://api.imagekit.io" roles:"serve worker audit" check:"baseurl" doc:"origin of ImageKit's management API (the SDKs' own name)"`
-	RateMax        float64       `env:"TRUEUP_API_RATE_MAX,default=1000" roles:"serve worker dev audit" check:"positive" doc:"most calls a second to ImageKit, whatever its headers allow"`
-	Timeout        time.Duration `env:"TRUEUP_API_TIMEOUT,default=10s" roles:"serve worker dev audit" check:"positive" doc:"how long one answer of ImageKit may take"`
+	BaseURL        string        `env:"IMAGE_KIT_BASE_URL,default=https://api.imagekit.io" roles:"serve worker" check:"baseurl" doc:"origin of ImageKit's management API (the SDKs' own name)"`
+	RateMax        float64       `env:"TRUEUP_API_RATE_MAX,default=1000" roles:"serve worker dev" check:"positive" doc:"most calls a second to ImageKit, whatever its headers allow"`
+	Timeout        time.Duration `env:"TRUEUP_API_TIMEOUT,default=10s" roles:"serve worker dev" check:"positive" doc:"how long one answer of ImageKit may take"`
 }
 
 // Database is where the rows are.
 type Database struct {
-	URL      URL `env:"DATABASE_URL" roles:"serve ingest worker migrate audit" required:"serve ingest worker audit" check:"postgres" doc:"Postgres; Neon's pooled address is fine (not for migrate)"`
+	URL      URL `env:"DATABASE_URL" roles:"serve ingest worker migrate" required:"serve worker" check:"postgres" doc:"Postgres; Neon's pooled address is fine (not for migrate); an ingest without it cannot answer GET /reports"`
 	Unpooled URL `env:"DATABASE_URL_UNPOOLED" roles:"migrate" check:"postgres" doc:"Postgres without a pooler, for migrate; unset: DATABASE_URL if that is not pooled"`
 	Conns    int `env:"TRUEUP_DATABASE_CONNS,default=8" roles:"serve ingest worker dev" check:"positive" doc:"most connections to Postgres; none is kept open while idle"`
 }
@@ -101,8 +101,6 @@ type Timing struct {
 	NotFoundGrace   time.Duration `env:"TRUEUP_NOT_FOUND_GRACE,default=15m" dev:"3s" roles:"serve worker dev" check:"positive" doc:"how long a file that ImageKit does not know is asked for"`
 	AbsentConfirm   time.Duration `env:"TRUEUP_ABSENT_CONFIRM,default=60s" dev:"1s" roles:"serve worker dev" check:"positive" doc:"time between the two 404s that remove a row nobody announced deleted"`
 	RetryMaxAge     time.Duration `env:"TRUEUP_RETRY_MAX_AGE,default=24h" roles:"serve worker dev" check:"positive" doc:"how long a failing event is retried before it is parked"`
-	ReconcileEvery  time.Duration `env:"TRUEUP_RECONCILE_EVERY,default=24h" dev:"0s" roles:"serve worker dev" check:"notnegative" doc:"time between full comparisons; 0: none"`
-	PollEvery       time.Duration `env:"TRUEUP_POLL_EVERY,default=1m" dev:"0s" roles:"serve worker dev" check:"notnegative" doc:"time between looks at what changed lately; 0: none"`
 	ReportRetention time.Duration `env:"TRUEUP_REPORT_RETENTION,default=720h" roles:"serve ingest dev" check:"positive" doc:"how long a report can be asked about"`
 }
 

@@ -67,7 +67,6 @@ func TestLoad(t *testing.T) {
 			{"grace", c.Timing.NotFoundGrace, 15 * time.Minute},
 			{"absent", c.Timing.AbsentConfirm, time.Minute},
 			{"retry", c.Timing.RetryMaxAge, 24 * time.Hour},
-			{"poll", c.Timing.PollEvery, time.Minute},
 			{"claim window", c.Ownership.ClaimWindow, time.Hour},
 			{"ownership", c.Ownership.Mode, "claim"},
 			{"rate", c.Listen.RatePerUser, 50.0},
@@ -97,7 +96,7 @@ func TestLoad(t *testing.T) {
 			t.Errorf("ignored: %s", got)
 		}
 		if c.Timing.NotFoundGrace != 3*time.Second || c.Timing.AbsentConfirm != time.Second ||
-			c.Timing.PollEvery != 0 || c.Timing.ReconcileEvery != 0 || c.Listen.RatePerUser != 0 {
+			c.Listen.RatePerUser != 0 {
 			t.Errorf("dev's own defaults are not in force: %+v %+v", c.Timing, c.Listen)
 		}
 		if c.Callers.Secret == "" {
@@ -167,7 +166,6 @@ func TestOneMistake(t *testing.T) {
 		{"WorkerNeedsNoCallers", Worker, []string{"NATS_URL", "nats://a:4222,nats://b:4222", "TRUEUP_JWT_SECRET", "", "TRUEUP_JWT_ISSUER", ""}, ""},
 		{"MigrateNeedsOneAddress", Migrate, []string{"DATABASE_URL", ""}, "DATABASE_URL_UNPOOLED is not set"},
 		{"MigrateTakesEither", Migrate, []string{"DATABASE_URL", "", "DATABASE_URL_UNPOOLED", "postgres://u:p@h/db"}, ""},
-		{"AuditNeedsTwo", Audit, []string{"IMAGEKIT_PRIVATE_KEY", ""}, "IMAGEKIT_PRIVATE_KEY is not set"},
 		{"KeywordAddress", Serve, []string{"DATABASE_URL", "host=db user=me password=SECRETSECRET dbname=app"}, ""},
 		{"LongDrain", Serve, []string{"TRUEUP_DRAIN", "5m"}, "at most 30s"},
 		{"FolderWithUser", Serve, []string{"TRUEUP_UPLOAD_FOLDER", "/u/{sub}"}, ""},

@@ -24,7 +24,7 @@ func (in *installation) webhook(kind, data string, edit ...func(http.Header)) an
 
 func (in *installation) webhookAt(at time.Time, body string, edit ...func(http.Header)) answer {
 	in.t.Helper()
-	r, err := http.NewRequest("POST", in.url()+"/webhooks/imagekit", strings.NewReader(body))
+	r, err := http.NewRequest(http.MethodPost, in.url()+"/webhooks/imagekit", strings.NewReader(body))
 	if err != nil {
 		in.t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func (in *installation) badTokens() {
 		"wrong audience": signed(jwt.SigningMethodHS256, claims(func(c jwt.MapClaims) { c["aud"] = "else" }), secret),
 		"wrong issuer":   signed(jwt.SigningMethodHS256, claims(func(c jwt.MapClaims) { c["iss"] = "else" }), secret),
 	} {
-		r, _ := http.NewRequest("POST", in.url()+"/save-metadata", strings.NewReader(`{"fileId":"aaaaaaaaaaaaaaaaaaaaaaaa"}`))
+		r, _ := http.NewRequest(http.MethodPost, in.url()+"/save-metadata", strings.NewReader(`{"fileId":"aaaaaaaaaaaaaaaaaaaaaaaa"}`))
 		r.Header.Set("Content-Type", "application/json")
 		r.Header.Set("Authorization", "Bearer "+token)
 		if a := in.send(r); a.status != http.StatusUnauthorized || a.text(in.t, "code") == "" {
@@ -120,7 +120,7 @@ func (in *installation) badReports() {
 			in.t.Errorf("%s: %d %s, want %d", name, a.status, last(string(a.body), 200), c.status)
 		}
 	}
-	r, _ := http.NewRequest("POST", in.url()+"/save-metadata", strings.NewReader("fileId=x"))
+	r, _ := http.NewRequest(http.MethodPost, in.url()+"/save-metadata", strings.NewReader("fileId=x"))
 	r.Header.Set("Content-Type", "text/plain")
 	r.Header.Set("Authorization", "Bearer "+in.token("ann"))
 	in.send(r).want(in.t, http.StatusUnsupportedMediaType)

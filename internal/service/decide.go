@@ -12,13 +12,10 @@ import (
 // decider is step 3: worker and verifier on the queue, ImageKit and the rows.
 func (s *Service) decider() error {
 	c := s.Config.Config
-	account, err := accountOf(c)
-	if err != nil {
-		return err
-	}
+	var err error
 	s.verifier, err = verify.New(verify.Config{
 		Library: s.Library, Fences: s.Rows, LiveFiles: s.Rows.LiveFiles,
-		Prove:   func(snapshot *file.Snapshot) file.Proof { return s.prove(snapshot, account) },
+		Prove:   s.prove,
 		Budget:  verify.BudgetConfig{MaxRate: c.ImageKit.RateMax},
 		Metrics: verify.NewMetrics(s.Registry),
 	})
@@ -51,10 +48,10 @@ func (s *Service) probeSearch(ctx context.Context) {
 
 // prove opens the tickets that came back with a file. Valid ones of two users prove
 // nothing; what looks like a ticket and does not open is only noted.
-func (s *Service) prove(snapshot *file.Snapshot, account string) file.Proof {
+func (s *Service) prove(snapshot *file.Snapshot) file.Proof {
 	var proof file.Proof
 	for _, sealed := range snapshot.Tickets {
-		t, err := s.keys.Open(sealed, account)
+		t, err := s.keys.Open(sealed, s.Ownership.Account)
 		switch {
 		case err != nil:
 			proof.Invalid = true

@@ -3,11 +3,8 @@ package service
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net/url"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/trueup/trueup/ingest"
@@ -139,25 +136,4 @@ func keysOf(c *config.Config) (*ticket.Keys, error) {
 		secrets = []string{derived}
 	}
 	return ticket.NewKeys(secrets...)
-}
-
-// accountOf is the stable name inside tickets: the configured one, else the ImageKit
-// id, which is the first path segment of the first URL endpoint (the host where a
-// custom domain has none).
-func accountOf(c *config.Config) (string, error) {
-	if c.Ownership.Account != "" {
-		return c.Ownership.Account, nil
-	}
-	if len(c.ImageKit.URLEndpoints) == 0 {
-		return "", errors.New("TRUEUP_ACCOUNT is not set, and IMAGEKIT_URL_ENDPOINT names no account")
-	}
-	u, err := url.Parse(c.ImageKit.URLEndpoints[0])
-	if err != nil {
-		return "", fmt.Errorf("IMAGEKIT_URL_ENDPOINT: %w", err)
-	}
-	id, _, _ := strings.Cut(strings.Trim(u.Path, "/"), "/")
-	if id == "" {
-		id = u.Hostname()
-	}
-	return id, nil
 }

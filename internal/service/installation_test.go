@@ -20,7 +20,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/trueup/trueup/ingest/contract"
+	"github.com/trueup/trueup/internal/testenv/contract"
 	"github.com/trueup/trueup/internal/config"
 	"github.com/trueup/trueup/internal/testenv"
 )

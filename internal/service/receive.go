@@ -16,10 +16,6 @@ import (
 // receiver is step 1 on the queue: the public listener's handler.
 func (s *Service) receiver() (http.Handler, error) {
 	c := s.Config.Config
-	account, err := accountOf(c)
-	if err != nil {
-		return nil, err
-	}
 	callers, err := caller.New(caller.Config{
 		Secret: c.Callers.Secret.Reveal(), JWKSURL: c.Callers.JWKSURL, Issuer: c.Callers.Issuer, Audience: c.Callers.Audience,
 		Dev: c.Role == config.Dev, Now: s.Now,
@@ -29,7 +25,7 @@ func (s *Service) receiver() (http.Handler, error) {
 	}
 	grants, err := grant.New(grant.Config{
 		PublicKey: c.ImageKit.PublicKey, PrivateKey: c.ImageKit.PrivateKey.Reveal(), URLEndpoint: first(c.ImageKit.URLEndpoints),
-		Tickets: s.keys, Account: account, Signed: c.Ownership.Mode == string(store.BySigned), TicketField: c.Ownership.TicketField,
+		Tickets: s.keys, Account: c.Ownership.Account, Signed: c.Ownership.Mode == string(store.BySigned), TicketField: c.Ownership.TicketField,
 		Folder: c.Ownership.UploadFolder, AllowOverwrite: c.Ownership.Overwrite, Now: s.Now,
 	})
 	if err != nil {
