@@ -69,7 +69,7 @@ func classify(op string, err error) error {
 		if badData(pe.Code) {
 			return &BadData{Op: op, Code: pe.Code, Err: err}
 		}
-		return fmt.Errorf("%s: %w: %w", op, event.ErrOutage, err)
+		return fmt.Errorf("%s: %s%w: %w", op, remedy(pe.Code), event.ErrOutage, err)
 	}
 	if again(err) || netFault(err) {
 		return fmt.Errorf("%s: %w: %w", op, event.ErrOutage, err)
@@ -84,6 +84,18 @@ func badData(code string) bool {
 		return false
 	}
 	return strings.HasPrefix(code, "22") || strings.HasPrefix(code, "23") || strings.HasPrefix(code, "42")
+}
+
+// remedy is what to do about a refusal that lasts until somebody acts, with what ends
+// it; empty for the others.
+func remedy(code string) string {
+	switch code {
+	case "3F000", "42P01", "42703", "42883":
+		return "the database's schema is missing or older than this version; run: trueup migrate up: "
+	case "42501":
+		return "the role of DATABASE_URL lacks a right; it must be a member of trueup_worker: "
+	}
+	return ""
 }
 
 func netFault(err error) bool {
