@@ -93,6 +93,10 @@ var ErrUnstorable = errors.New("event not settled: the database refuses its data
 // this worker must stop.
 var ErrTurnMoved = errors.New("event not settled: another worker has taken its turn")
 
+// ErrPaused means that an operator has paused the worker: nothing was written and
+// nothing may be until the pause ends.
+var ErrPaused = errors.New("event not settled: an operator has paused the worker")
+
 // Attempt is one failed or undecided try at an event, kept for its dead letter.
 type Attempt struct {
 	At        time.Time `json:"at"`
@@ -176,4 +180,13 @@ type Delivery struct {
 	Ack     func() error
 	Extend  func() error
 	Release func(after time.Duration) error
+}
+
+// Mark is the trial mark of an event that may have ended a process.
+type Mark struct {
+	// Survived is how many crashes the event's mark has survived.
+	Survived int
+	// Stack is what it was doing when the watchdog ended the process; empty where it did
+	// not.
+	Stack string
 }
