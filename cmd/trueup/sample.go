@@ -72,7 +72,7 @@ func (s *sample) follow(ctx context.Context, began time.Time, fileID, url string
 	}
 	err := s.step("reported", func() (string, error) {
 		err := s.call(ctx, http.MethodPost, s.env["TRUEUP_URL"]+"/save-metadata", map[string]string{"fileId": fileID, "url": url}, &accepted)
-		return "POST /save-metadata: on the queue, on disk, 202 (ImageKit's webhook came the same way)", err
+		return "POST /save-metadata: on the queue, on disk, 202", err
 	})
 	if err != nil {
 		return err
@@ -91,19 +91,62 @@ func (s *sample) follow(ctx context.Context, began time.Time, fileID, url string
 	if err != nil {
 		return err
 	}
-	return s.step("in the table", func() (string, error) {
-		var passport struct {
-			Row *struct {
-				User string `json:"userId"`
-				Path string `json:"filePath"`
-			} `json:"row"`
+	var told passportView
+	err = s.step("in the table", func() (string, error) {
+		if err := s.passport(ctx, fileID, &told); err != nil {
+			return "", err
 		}
-		err := s.call(ctx, http.MethodGet, s.env["TRUEUP_OPS_URL"]+"/api/files/"+fileID, nil, &passport)
-		if err != nil || passport.Row == nil {
-			return "", fmt.Errorf("no row for %s: %w", fileID, err)
+		if told.Row == nil {
+			return "", fmt.Errorf("no row for %s", fileID)
 		}
-		return fmt.Sprintf("imagekit_files: %s belongs to %s, %s after the start", passport.Row.Path, passport.Row.User, round(time.Since(began))), nil
+		return fmt.Sprintf("imagekit_files: %s belongs to %s, %s after the start", told.Row.Path, told.Row.User, round(time.Since(began))), nil
 	})
+	if err != nil {
+		return err
+	}
+	return s.step("told again", func() (string, error) {
+		line, err := s.webhookLine(ctx, fileID)
+		return "ImageKit's own file.created: verified, accepted, looked up; the row was " + line, err
+	})
+}
+
+// passportView is what the sample reads of a file's passport.
+type passportView struct {
+	Row *struct {
+		User string `json:"userId"`
+		Path string `json:"filePath"`
+	} `json:"row"`
+	Lines []struct {
+		Kind    string `json:"kind"`
+		Outcome string `json:"outcome"`
+	} `json:"lines"`
+}
+
+func (s *sample) passport(ctx context.Context, fileID string, into *passportView) error {
+	return s.call(ctx, http.MethodGet, s.env["TRUEUP_OPS_URL"]+"/api/files/"+fileID, nil, into)
+}
+
+// webhookLine waits until the webhook of the same upload is settled, too, and says what
+// it did to the row.
+func (s *sample) webhookLine(ctx context.Context, fileID string) (string, error) {
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		var told passportView
+		if err := s.passport(ctx, fileID, &told); err != nil {
+			return "", err
+		}
+		for _, l := range told.Lines {
+			if l.Kind == "file.created" {
+				return l.Outcome, nil
+			}
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return "", fmt.Errorf("the webhook has not come: %w", ctx.Err())
+		}
+	}
 }
 
 // step times f and prints its line.

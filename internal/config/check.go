@@ -215,7 +215,9 @@ func checkFile(path string) error {
 // checkDir makes the directory and a file in it, since permission bits alone do not
 // tell whether that works.
 func checkDir(path string) error {
-	if err := os.MkdirAll(path, 0o700); err != nil {
+	// Others may pass through, not look around: started by root, dev's PostgreSQL runs
+	// as another user. Everything secret in it is readable by its owner alone.
+	if err := os.MkdirAll(path, 0o711); err != nil {
 		return fmt.Errorf("cannot be made: %w", err)
 	}
 	f, err := os.CreateTemp(path, ".writable-")

@@ -17,7 +17,7 @@ type NotFound struct {
 func (n *NotFound) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "No PostgreSQL found (looked for initdb and postgres, version %d or newer).\n", MinMajor)
-	b.WriteString(`Either point at a database:   export DATABASE_URL=postgres://…        (Neon: the "pooled" string)
+	b.WriteString(`Either run against a database you have:   DATABASE_URL=postgres://… trueup serve   (trueup dev makes its own)
 or install the server programs; nothing needs to be running:
   Debian/Ubuntu   sudo apt-get install postgresql      Fedora/RHEL  sudo dnf install postgresql-server
   Alpine          sudo apk add postgresql              macOS        brew install postgresql@17
