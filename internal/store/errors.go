@@ -61,7 +61,7 @@ func classify(op string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if errors.Is(err, event.ErrTurnMoved) || errors.Is(err, event.ErrOutage) || errors.Is(err, context.Canceled) {
+	if errors.Is(err, event.ErrTurnMoved) || errors.Is(err, event.ErrPaused) || errors.Is(err, event.ErrOutage) || errors.Is(err, context.Canceled) {
 		return fmt.Errorf("%s: %w", op, err)
 	}
 	var pe *pgconn.PgError

@@ -71,16 +71,21 @@ func (g *gathered) original(e *event.Event) string {
 	return e.ID
 }
 
-// guard is queued first in every transaction that must hold the turn: the lease, and
+// guard is queued first in every transaction that must hold the turn: the lease, which
+// also says whether an operator has paused the worker (the notice of that may be lost), and
 // two settings that last as long as the transaction, which is all a pooler allows.
 func guard(b *pgx.Batch, turn int64, compat bool) {
-	b.Queue(`SELECT turn FROM trueup.leases WHERE name = 'worker' FOR SHARE`).QueryRow(func(row pgx.Row) error {
+	b.Queue(`SELECT turn, paused FROM trueup.leases WHERE name = 'worker' FOR SHARE`).QueryRow(func(row pgx.Row) error {
 		var now int64
-		if err := row.Scan(&now); err != nil {
+		var paused bool
+		if err := row.Scan(&now, &paused); err != nil {
 			return fmt.Errorf("read turn: %w", err)
 		}
-		if now != turn {
+		switch {
+		case now != turn:
 			return fmt.Errorf("turn %d, now %d: %w", turn, now, event.ErrTurnMoved)
+		case paused:
+			return event.ErrPaused
 		}
 		return nil
 	})

@@ -17,7 +17,7 @@ import (
 // end is called inside the transaction, which may be run again after a lost race: it
 // must be pure. Settling the same events again is a no-op, so after an ErrOutage, whose
 // commit may have happened all the same, the caller settles again. Errors wrap
-// event.ErrTurnMoved (stop), event.ErrOutage (pause) or event.ErrUnstorable (halve the call; a *BadData).
+// event.ErrTurnMoved (stop), event.ErrPaused (wait for the operator), event.ErrOutage (pause) or event.ErrUnstorable (halve the call; a *BadData).
 func (s *Store) Settle(ctx context.Context, turn int64, pending []event.Pending, seen []file.Observation,
 	end func(event.Pending, file.Result) event.End,
 ) (event.Settled, error) {
@@ -55,7 +55,7 @@ func (s *Store) settle(ctx context.Context, tx pgx.Tx, c *settlement) (event.Set
 		}
 	}
 	ends := planEnds(c, files, g)
-	w := &writing{m: m, g: g, files: files, ends: ends}
+	w := &writing{m: m, g: g, files: files, ends: ends, asked: c.pending}
 	due, err := w.send(ctx, tx)
 	if err != nil {
 		return event.Settled{}, fmt.Errorf("write: %w", err)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/trueup/trueup/internal/event"
 	"github.com/trueup/trueup/internal/file"
+	"github.com/trueup/trueup/internal/store"
 )
 
 func TestSettle(t *testing.T) {
@@ -129,6 +130,27 @@ func TestSettle(t *testing.T) {
 		if _, err := r.st.Mark(r.ctx, r.turn, []string{"e"}); err == nil {
 			t.Error("a trial mark was written in a turn that is over")
 		}
+	})
+
+	t.Run("WritesNothingWhilePaused", func(t *testing.T) {
+		r := newRig(t)
+		p := webhook("f1")
+		if _, err := r.st.SetPaused(r.ctx, true, store.Act{Who: "op"}); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err := r.trySettle([]event.Pending{p}, r.look("f1", snap("f1", 0)))
+		wantErr(t, err, event.ErrPaused)
+		_, err = r.st.Mark(r.ctx, r.turn, []string{p.ID})
+		wantErr(t, err, event.ErrPaused)
+		r.wantRows()
+		r.want("ledger and marks", `SELECT (SELECT count(*) FROM trueup.ledger) + (SELECT count(*) FROM trueup.trial_marks)`, 0)
+		if now, err := r.st.Turn(r.ctx); err != nil || !now.Paused || now.Number != r.turn {
+			t.Errorf("turn %+v, %v", now, err)
+		}
+		if _, err := r.st.SetPaused(r.ctx, false, store.Act{Who: "op"}); err != nil {
+			t.Fatal(err)
+		}
+		r.expect(r.see(p, r.look("f1", snap("f1", 0))), file.Applied, file.ReasonAdded)
 	})
 
 	t.Run("EndsAnEventWithoutAnObservation", func(t *testing.T) {

@@ -130,4 +130,9 @@ func TestMark(t *testing.T) {
 	if got, err := r.st.Mark(r.ctx, r.turn, []string{p.ID}); err != nil || got[p.ID] != 0 {
 		t.Errorf("settling left the mark: %v, %v", got, err)
 	}
+	// The event is over, and its envelope comes once more, on trial.
+	if _, err := r.st.Settle(r.ctx, r.turn, []event.Pending{p}, nil, always(event.End{Kind: event.Done})); err != nil {
+		t.Fatal(err)
+	}
+	r.want("marks of an event that was over", `SELECT count(*) FROM trueup.trial_marks`, 0)
 }

@@ -36,6 +36,16 @@ func (s *Store) BeginTurn(ctx context.Context) (event.Turn, error) {
 	return t, err
 }
 
+// Turn reads the turn in force and whether it is paused; it changes nothing.
+func (s *Store) Turn(ctx context.Context) (event.Turn, error) {
+	var t event.Turn
+	err := s.try(ctx, "read turn", func(ctx context.Context) error {
+		return s.pool.QueryRow(ctx, `SELECT turn, paused, paused_by, paused_note FROM trueup.leases WHERE name = 'worker'`).
+			Scan(&t.Number, &t.Paused, &t.PausedBy, &t.PausedNote)
+	})
+	return t, err
+}
+
 // Mark writes the trial marks of events that are about to be tried alone, and says how
 // many marks of earlier tries still stood: that many crashes each has survived.
 func (s *Store) Mark(ctx context.Context, turn int64, ids []string) (map[string]int, error) {

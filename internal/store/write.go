@@ -19,6 +19,7 @@ type writing struct {
 	g     *gathered
 	files []*filePlan
 	ends  []ended
+	asked []event.Pending
 }
 
 func (w *writing) settled(asked int, due *time.Time) event.Settled {
@@ -42,17 +43,19 @@ func (w *writing) send(ctx context.Context, tx pgx.Tx) (due *time.Time, err erro
 	w.queueLedger(b)
 	w.queueRetries(b)
 	w.queueDead(b)
-	if ids := w.endedIDs(); len(ids) > 0 {
-		b.Queue(`DELETE FROM trueup.trial_marks WHERE event_id = ANY($1)`, ids)
+	if len(w.asked) > 0 {
+		b.Queue(`DELETE FROM trueup.trial_marks WHERE event_id = ANY($1)`, w.askedIDs())
 	}
 	b.Queue(`SELECT min(due_at) FROM trueup.retries`).QueryRow(func(row pgx.Row) error { return row.Scan(&due) })
 	return due, send(ctx, tx, b)
 }
 
-func (w *writing) endedIDs() []string {
-	ids := make([]string, len(w.ends))
-	for i, e := range w.ends {
-		ids[i] = e.ID
+// askedIDs are all events of the call. One that was over before has survived its trial,
+// too: only its envelope came again.
+func (w *writing) askedIDs() []string {
+	ids := make([]string, len(w.asked))
+	for i, p := range w.asked {
+		ids[i] = p.ID
 	}
 	return ids
 }
