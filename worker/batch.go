@@ -37,12 +37,15 @@ func (t *turn) attempt(stop context.Context, pending []event.Pending) error {
 	}
 }
 
-// survive waits until an outage is over and returns nil; any other error comes
-// back as it is.
+// survive waits until an outage, or an operator's pause, is over and returns nil; any
+// other error comes back as it is.
 func (t *turn) survive(stop context.Context, err error) error {
 	switch {
 	case stop.Err() != nil:
 		return context.Cause(stop)
+	case errors.Is(err, event.ErrPaused):
+		t.gate.setOperator(true, "")
+		return t.gate.pass(stop)
 	case errors.Is(err, event.ErrOutage):
 		return t.gate.recover(stop, "database", err, t.Rows.Ping)
 	case errors.Is(err, verify.ErrLibraryOutage):

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/sethvargo/go-retry"
+
+	"github.com/trueup/trueup/internal/event"
 )
 
 // Pause says why the worker is not settling; the zero value means that it is.
@@ -83,10 +85,40 @@ func (g *gate) setOperator(paused bool, note string) {
 	switch {
 	case paused && g.operator == nil:
 		g.operator = &Pause{Why: "operator", Note: note, Since: g.now()}
-	case !paused:
+		g.log.Info("worker.paused", "why", "operator", "note", note)
+	case !paused && g.operator != nil:
 		g.operator = nil
+		g.log.Info("worker.resumed", "why", "operator")
 	}
 	g.settle()
+}
+
+// untilResumed ends an operator's pause whose end was told to others: a notice may be
+// lost, the lease is what counts. That a pause began, each settling transaction finds
+// out. While nobody has paused the worker this asks nothing, so that an idle database
+// is left alone.
+func (t *turn) untilResumed(ctx context.Context) error {
+	ticker := time.NewTicker(t.PauseEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-ticker.C:
+		}
+		if t.gate.state().Why != "operator" {
+			continue
+		}
+		now, err := t.Rows.Turn(ctx)
+		switch {
+		case err != nil:
+			t.Logger.DebugContext(ctx, "worker.pause_unknown", "error", err.Error())
+		case now.Number != t.number:
+			return event.ErrTurnMoved
+		case !now.Paused:
+			t.gate.setOperator(false, "")
+		}
+	}
 }
 
 // worked says that the work got through, not a probe alone.

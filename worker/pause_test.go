@@ -60,3 +60,37 @@ func TestWorkerAsksAtGrowingIntervals(t *testing.T) {
 		})
 	}
 }
+
+// TestWorkerNoticesAPauseByItself: a notice may be lost. The durable pause stops the
+// next batch, its end is noticed, and while nobody has paused anything the rows are
+// not asked.
+func TestWorkerNoticesAPauseByItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDoors(t)
+		w, stop := d.run(t.Context())
+		defer stop()
+		time.Sleep(time.Minute) //nolint:forbidigo // synctest's clock, not the wall's
+		d.mu.Lock()
+		if d.reads != 0 {
+			t.Errorf("the lease was read %d times while nobody had paused anything", d.reads)
+		}
+		d.lease = true
+		d.mu.Unlock()
+		d.envelope("env1", 1, "a")
+		time.Sleep(time.Minute) //nolint:forbidigo // synctest's clock, not the wall's
+		d.wantEnds(t, nil)
+		d.wantAcked(t)
+		if p := w.State().Paused; p.Why != "operator" {
+			t.Errorf("paused = %+v, want by the operator", p)
+		}
+		d.mu.Lock()
+		if d.settles != 1 {
+			t.Errorf("tried to settle %d times while paused, want once", d.settles)
+		}
+		d.lease = false
+		d.mu.Unlock()
+		time.Sleep(10 * time.Second) //nolint:forbidigo // synctest's clock, not the wall's
+		d.wantEnds(t, map[string]event.EndKind{"a": event.Done})
+		d.wantAcked(t, "env1")
+	})
+}

@@ -38,9 +38,11 @@ type Looker interface {
 
 // Rows is the write path. All methods wrap event.ErrOutage when the database as a
 // whole did not answer, and the writing ones event.ErrTurnMoved when another turn
-// has begun.
+// has begun, and event.ErrPaused when an operator has paused this one.
 type Rows interface {
 	BeginTurn(ctx context.Context) (event.Turn, error)
+	// Turn reads the turn in force and whether an operator has paused it.
+	Turn(ctx context.Context) (event.Turn, error)
 	// Settle brings every pending event to its end in one transaction; end may be
 	// called more than once for an event. It wraps event.ErrUnstorable when the
 	// database refuses the data.
@@ -79,6 +81,9 @@ type Config struct {
 	// ExtendEvery is how often held envelopes are kept from being redelivered; zero
 	// means 5 s, a quarter of the ack wait that service gives the queue.
 	ExtendEvery time.Duration
+	// PauseEvery is how often a worker that an operator has paused looks whether it
+	// still is; zero means 3 s.
+	PauseEvery time.Duration
 	// Drain is how long batches under way may take to finish after a stop; zero means
 	// 20 s.
 	Drain time.Duration
@@ -112,6 +117,9 @@ func New(c Config) (*Worker, error) {
 	}
 	if c.ExtendEvery == 0 {
 		c.ExtendEvery = 5 * time.Second
+	}
+	if c.PauseEvery == 0 {
+		c.PauseEvery = 3 * time.Second
 	}
 	if c.Drain == 0 {
 		c.Drain = 20 * time.Second
@@ -189,6 +197,7 @@ func (w *Worker) work(ctx context.Context) error {
 	g.Go(func() error { return t.envelopes(gctx) })
 	g.Go(func() error { return t.retries(gctx) })
 	g.Go(func() error { return w.held.extend(gctx, w.ExtendEvery) })
+	g.Go(func() error { return t.untilResumed(gctx) })
 	if w.Begun != nil {
 		g.Go(func() error { w.Begun(gctx); return nil })
 	}

@@ -42,7 +42,9 @@ type doors struct {
 	settles int
 	looks   []string // fileIds asked about, in order
 	turn    int64
-	paused  bool
+	paused  bool // at the begin of a turn
+	lease   bool // paused, as the lease has it
+	reads   int  // of the lease
 
 	// Faults; each may change doors under mu.
 	onLook   func(asks []verify.Ask) error
@@ -94,12 +96,22 @@ func (d *doors) BeginTurn(context.Context) (event.Turn, error) {
 	return event.Turn{Number: d.turn, Paused: d.paused}, nil
 }
 
+func (d *doors) Turn(context.Context) (event.Turn, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.reads++
+	return event.Turn{Number: d.turn, Paused: d.lease}, nil
+}
+
 func (d *doors) Settle(_ context.Context, turn int64, pending []event.Pending, _ []file.Observation, end func(event.Pending, file.Result) event.End) (event.Settled, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.settles++
 	if turn != d.turn {
 		return event.Settled{}, event.ErrTurnMoved
+	}
+	if d.lease {
+		return event.Settled{}, event.ErrPaused
 	}
 	if d.onSettle != nil {
 		if err := d.onSettle(pending); err != nil {
