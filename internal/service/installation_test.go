@@ -20,9 +20,9 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/trueup/trueup/internal/testenv/contract"
 	"github.com/trueup/trueup/internal/config"
 	"github.com/trueup/trueup/internal/testenv"
+	"github.com/trueup/trueup/internal/testenv/contract"
 )
 
 // installation is a running trueup as those around it see it: addresses, keys, the
