@@ -19,6 +19,7 @@ const (
 	Unreachable  FaultKind = "unreachable"  // no connection, cut connection
 	TimedOut     FaultKind = "timed_out"    // no whole answer in time
 	Garbled      FaultKind = "garbled"      // an answer that is not what it should be: HTML, cut JSON, wrong types, a redirect
+	Panicked     FaultKind = "panicked"     // no fault of ImageKit's: our own code panicked over this file
 )
 
 // Fault is a look-up that gave no observation, or one that says the file is not
@@ -31,7 +32,9 @@ type Fault struct {
 	Excerpt   string // the first bytes of the answer, at most 200, printable
 	// Wait is X-RateLimit-Reset of a 429; zero when not said.
 	Wait time.Duration
-	Err  error // the cause, when there is one
+	// Stack is where the code panicked, for Panicked.
+	Stack string
+	Err   error // the cause, when there is one
 }
 
 func (f *Fault) Error() string {

@@ -10,7 +10,14 @@ import (
 // byID looks the files at indexes up, one call each.
 func (l *oneLook) byID(ctx context.Context, indexes []int, fence file.Fence) error {
 	return l.each(ctx, len(indexes), func(ctx context.Context, n int) error {
-		return l.lookUp(ctx, indexes[n], fence)
+		i := indexes[n]
+		err := caught(func() error { return l.lookUp(ctx, i, fence) })()
+		if p := panicIn(err); p != nil {
+			l.v.Metrics.answered("panic")
+			l.set(i, Answer{Fault: p.fault()})
+			return nil
+		}
+		return err
 	})
 }
 
@@ -59,6 +66,7 @@ func (v *Verifier) details(ctx context.Context, p Priority, id string) (answer f
 
 // observed makes an observation of a snapshot.
 func (v *Verifier) observed(how file.How, fence file.Fence, s *file.Snapshot, answer file.Answer) *file.Observation {
+	defer v.Step(s.ID)()
 	return &file.Observation{FileID: s.ID, How: how, Fence: fence, Snapshot: s, Proof: v.Prove(s),
 		Status: answer.Status, RequestID: answer.RequestID}
 }

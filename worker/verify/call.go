@@ -23,15 +23,19 @@ const maxLimited = 6
 func (v *Verifier) Do(ctx context.Context, p Priority, endpoint string, call func(context.Context) (file.Answer, error)) (file.Answer, error) {
 	for {
 		queued := time.Now()
-		if err := v.budget.acquire(ctx, p); err != nil {
+		leave, err := standInLine(ctx)
+		if err != nil {
+			return file.Answer{}, err
+		}
+		err = v.budget.acquire(ctx, p)
+		leave()
+		if err != nil {
 			return file.Answer{}, err
 		}
 		sent := time.Now()
 		v.Metrics.waited(p, sent.Sub(queued))
-		gated, held, done := v.budget.gate(ctx)
-		answer, err := call(gated)
-		done()
-		if err != nil && held() && ctx.Err() == nil {
+		answer, held, err := v.send(ctx, call)
+		if err != nil && held && ctx.Err() == nil {
 			v.Metrics.held() // it never left: another call met a 429 meanwhile
 			continue
 		}
@@ -40,6 +44,14 @@ func (v *Verifier) Do(ctx context.Context, p Priority, endpoint string, call fun
 		v.budget.heard(endpoint, answer.Rate, fault, sent)
 		return answer, err
 	}
+}
+
+// send lets a call that was granted leave; held means that it did not, after all.
+func (v *Verifier) send(ctx context.Context, call func(context.Context) (file.Answer, error)) (answer file.Answer, held bool, err error) {
+	gated, stopped, done := v.budget.gate(ctx)
+	defer done()
+	answer, err = call(gated)
+	return answer, stopped(), err
 }
 
 // ask repeats a question while its faults are transient. Exactly one of fault and

@@ -73,7 +73,7 @@ func (r *recent) sawOtherSince(t time.Time, id string) bool {
 // proveAbsences gives every absence that might remove something the proof that the
 // key still sees our library.
 func (l *oneLook) proveAbsences(ctx context.Context) error {
-	var needy []*file.Observation
+	var needy []int
 	var except []string // whatever is missing or announced missing vouches for nothing
 	priority := Run
 	for i, a := range l.asks {
@@ -83,16 +83,26 @@ func (l *oneLook) proveAbsences(ctx context.Context) error {
 			except = append(except, a.FileID)
 		}
 		if absent && needsCanary(a, l.known[a.FileID]) {
-			needy = append(needy, o)
+			needy = append(needy, i)
 			priority = min(priority, a.Priority)
 		}
 	}
 	if len(needy) == 0 {
 		return nil
 	}
-	canary, err := l.canary(ctx, priority, except)
-	for _, o := range needy {
-		o.Canary = canary
+	var canary file.Canary
+	err := caught(func() (err error) {
+		canary, err = l.canary(ctx, priority, except)
+		return err
+	})()
+	if p := panicIn(err); p != nil {
+		for _, i := range needy {
+			l.answers[i] = Answer{Fault: p.fault()}
+		}
+		return nil
+	}
+	for _, i := range needy {
+		l.answers[i].Observation.Canary = canary
 	}
 	return err
 }

@@ -3,9 +3,7 @@ package verify
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -44,6 +42,7 @@ func (l *oneLook) run(ctx context.Context) error {
 		return err
 	}
 	direct, search := l.plan(fence)
+	ctx = inLine(ctx, l.v.Waiting)
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(caught(func() error { return l.byID(groupCtx, direct, fence) }))
 	group.Go(caught(func() error { return l.searchThenByID(groupCtx, search, fence) }))
@@ -157,32 +156,4 @@ func (l *oneLook) each(ctx context.Context, n int, f func(ctx context.Context, i
 		}))
 	}
 	return group.Wait()
-}
-
-// panicked carries a panic out of a goroutine.
-type panicked struct {
-	value any
-	stack []byte
-}
-
-func (p *panicked) Error() string { return fmt.Sprintf("panic: %v\n%s", p.value, p.stack) }
-
-// caught turns a panic of f into an error.
-func caught(f func() error) func() error {
-	return func() (err error) {
-		defer func() {
-			if r := recover(); r != nil {
-				err = &panicked{value: r, stack: debug.Stack()}
-			}
-		}()
-		return f()
-	}
-}
-
-// repanic panics again, in the caller's goroutine, where it can be caught.
-func (l *oneLook) repanic(err error) {
-	var p *panicked
-	if errors.As(err, &p) {
-		panic(p)
-	}
 }

@@ -76,14 +76,23 @@ func TestLookByID(t *testing.T) {
 	})
 	t.Run("PanicsInTheCallersGoroutine", func(t *testing.T) {
 		l := newLibrary(t, "a")
-		v := verifier(t, l, newRows(), func(c *Config) { c.Prove = func(*file.Snapshot) file.Proof { panic("boom") } })
+		v := verifier(t, l, newRows(), func(c *Config) { c.Fences = fencesThatPanic{} })
 		defer func() {
 			if recover() == nil {
 				t.Error("the panic was swallowed")
 			}
+			if n := len(l.calls("")); n != 0 {
+				t.Errorf("%d questions were sent", n)
+			}
 		}()
 		_, _ = v.Look(t.Context(), []Ask{{FileID: "a"}})
 	})
+}
+
+type fencesThatPanic struct{}
+
+func (fencesThatPanic) Fence(context.Context, []string) (file.Fence, map[string]file.Known, error) {
+	panic("boom")
 }
 
 // TestTransientFaultsAreRepeated: each fault once and gone, and each fault for good.

@@ -32,7 +32,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		helds: prometheus.NewCounter(prometheus.CounterOpts{Name: "trueup_imagekit_calls_held_total",
 			Help: "Calls stopped at the last moment because of a 429 met meanwhile."}),
 		files: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "trueup_verify_files_total",
-			Help: "Files answered, by how: hit, look-up, absent, fault."}, []string{"how"}),
+			Help: "Files answered, by how: hit, look-up, absent, fault, panic."}, []string{"how"}),
 		merged: prometheus.NewCounter(prometheus.CounterOpts{Name: "trueup_verify_coalesced_total",
 			Help: "Asks that shared another's question."}),
 		probes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "trueup_imagekit_probes_total",

@@ -54,14 +54,20 @@ func (s *searchState) shrink(size int, d time.Duration) {
 func (l *oneLook) searchAll(ctx context.Context, indexes []int, fence file.Fence) (left []int, err error) {
 	chunks := slices.Collect(slices.Chunk(indexes, l.v.search.chunk(l.v.Chunk)))
 	err = l.each(ctx, len(chunks), func(ctx context.Context, n int) error {
-		_, err := l.searchChunk(ctx, chunks[n], fence)
+		err := caught(func() error {
+			_, err := l.searchChunk(ctx, chunks[n], fence)
+			return err
+		})()
+		if panicIn(err) != nil {
+			return nil // one of the chunk is poison; the look-ups tell which
+		}
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	for _, i := range indexes {
-		if l.answers[i].Observation == nil {
+		if l.answers[i] == (Answer{}) {
 			left = append(left, i)
 		}
 	}
@@ -132,9 +138,18 @@ func (l *oneLook) take(indexes []int, fence file.Fence, answer file.Answer) {
 	for n := range answer.Snapshots {
 		hit := &answer.Snapshots[n]
 		i, asked := at[hit.ID]
-		if !asked || !hitAnswers(l.asks[i], l.knownOf(hit.ID), *hit) {
+		if !asked {
 			continue
 		}
+		if p := panicIn(caught(func() error { l.takeHit(i, fence, hit, answer); return nil })()); p != nil {
+			l.v.Metrics.answered("panic")
+			l.set(i, Answer{Fault: p.fault()})
+		}
+	}
+}
+
+func (l *oneLook) takeHit(i int, fence file.Fence, hit *file.Snapshot, answer file.Answer) {
+	if hitAnswers(l.asks[i], l.knownOf(hit.ID), *hit) {
 		l.v.Metrics.answered("hit")
 		l.set(i, Answer{Observation: l.v.observed(file.Hit, fence, hit, answer)})
 	}

@@ -10,7 +10,7 @@
 //
 // The way of one Look:
 //
-//	fence ──┬── needs a look-up ───────────────────────→ by id, ≤ 16 at once ──┐
+//	fence ──┬── needs a look-up ───────────────────────→ by id, ≤ 256 at once ─┐
 //	        └── a hit may do, and ≥ SearchAt of them → search, ≤ 50 in each    ├─→ canary for absences
 //	                 └── no hit, or not one that may answer → fresh fence → by id ┘
 package verify
@@ -103,13 +103,18 @@ type Config struct {
 	SearchAt int
 	// Chunk is how many files one search asks for; zero means 50.
 	Chunk int
-	// Parallel bounds the calls that one Look has open at once; zero means 16.
+	// Parallel bounds the calls that one Look has open at once; zero means 256, so that
+	// those that hang leave room for the others. The budget bounds their rate.
 	Parallel int
+	// Waiting bounds the calls of one Look that wait for the budget at once; zero means
+	// 16, so that a large Look cannot keep a small one waiting behind all it asks.
+	Waiting int
 	// Tries is how often a question is asked while its faults are transient; zero
 	// means 3. A 429 is not a try: the budget makes it wait.
 	Tries int
 	// Patience is how long all tries of one question may take, not counting the wait
-	// for the budget; zero means 10 s.
+	// for the budget; zero means 3 s. Whoever shares a batch with a file that hangs waits
+	// as long.
 	Patience time.Duration
 	// ProbePatience is the same for one question that only tests whether ImageKit
 	// answers; zero means 5 s.
@@ -122,6 +127,9 @@ type Config struct {
 	CanaryFor time.Duration
 	// Budget of all calls; zero fields mean the defaults named there.
 	Budget BudgetConfig
+	// Step is told when pure work on what ImageKit said of a file begins, and calls back
+	// when it ends, so that somebody may watch over it; zero tells nobody.
+	Step func(fileID string) (end func())
 	// Metrics to count in; zero counts nothing.
 	Metrics *Metrics
 }
@@ -145,14 +153,18 @@ func New(c Config) (*Verifier, error) {
 	}
 	c.SearchAt = cmp.Or(c.SearchAt, 5)
 	c.Chunk = cmp.Or(c.Chunk, 50)
-	c.Parallel = cmp.Or(c.Parallel, 16)
+	c.Parallel = cmp.Or(c.Parallel, 256)
+	c.Waiting = cmp.Or(c.Waiting, 16)
 	c.Tries = cmp.Or(c.Tries, 3)
-	c.Patience = cmp.Or(c.Patience, 10*time.Second)
+	c.Patience = cmp.Or(c.Patience, 3*time.Second)
 	c.ProbePatience = cmp.Or(c.ProbePatience, 5*time.Second)
 	c.ProbeAgain = cmp.Or(c.ProbeAgain, 10*time.Minute)
 	c.CanaryFor = cmp.Or(c.CanaryFor, 50*time.Second)
 	if c.LiveFiles == nil {
 		c.LiveFiles = func(context.Context, int, []string) ([]string, error) { return nil, nil }
+	}
+	if c.Step == nil {
+		c.Step = func(string) func() { return func() {} }
 	}
 	if c.Prove == nil {
 		c.Prove = func(*file.Snapshot) file.Proof { return file.Proof{} }
@@ -168,9 +180,11 @@ func (v *Verifier) Status() BudgetStatus { return v.budget.status() }
 // fence could be drawn, ErrLibraryOutage when ImageKit as a whole is away, or the
 // context's error.
 //
-// Asks for one file are merged into one question. A panic in a goroutine of Look
-// comes out of Look itself, so that the caller can catch it. Observations may be
-// shared between asks for one file and must not be changed.
+// Asks for one file are merged into one question. A panic over one file is that
+// file's own fault and disturbs no other; one over a whole search costs its files a
+// look-up by id each, at most Chunk. Any other panic (over a fence, or in planning)
+// comes out of Look itself, in the caller's goroutine. Observations may be shared
+// between asks for one file and must not be changed.
 func (v *Verifier) Look(ctx context.Context, asks []Ask) ([]Answer, error) {
 	if len(asks) == 0 {
 		return nil, nil
@@ -179,7 +193,9 @@ func (v *Verifier) Look(ctx context.Context, asks []Ask) ([]Answer, error) {
 	v.Metrics.coalesced(len(asks) - len(merged))
 	l := &oneLook{v: v, asks: merged, answers: make([]Answer, len(merged)), slots: make(chan struct{}, v.Parallel)}
 	if err := l.run(ctx); err != nil {
-		l.repanic(err)
+		if p := panicIn(err); p != nil {
+			panic(p)
+		}
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
