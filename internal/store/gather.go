@@ -75,6 +75,23 @@ func (g *gathered) original(e *event.Event) string {
 // also says whether an operator has paused the worker (the notice of that may be lost), and
 // two settings that last as long as the transaction, which is all a pooler allows.
 func guard(b *pgx.Batch, turn int64, compat bool) {
+	if turn != noTurn {
+		queueLease(b, turn)
+	}
+	// Under deadlock_timeout (1 s), so that with an application inserting beside us it
+	// is always we who give way.
+	wait := "5s"
+	if compat {
+		wait = "800ms"
+	}
+	b.Queue(`SELECT set_config('trueup.writer', 'on', true), set_config('idle_in_transaction_session_timeout', '30s', true),
+		set_config('lock_timeout', $1, true)`, wait)
+}
+
+// noTurn is the turn of what is rolled back anyway.
+const noTurn int64 = -1
+
+func queueLease(b *pgx.Batch, turn int64) {
 	b.Queue(`SELECT turn, paused FROM trueup.leases WHERE name = 'worker' FOR SHARE`).QueryRow(func(row pgx.Row) error {
 		var now int64
 		var paused bool
@@ -89,14 +106,6 @@ func guard(b *pgx.Batch, turn int64, compat bool) {
 		}
 		return nil
 	})
-	// Under deadlock_timeout (1 s), so that with an application inserting beside us it
-	// is always we who give way.
-	wait := "5s"
-	if compat {
-		wait = "800ms"
-	}
-	b.Queue(`SELECT set_config('trueup.writer', 'on', true), set_config('idle_in_transaction_session_timeout', '30s', true),
-		set_config('lock_timeout', $1, true)`, wait)
 }
 
 // gatherFirst reads without a lock: most calls find nothing to change.

@@ -15,7 +15,8 @@ import (
 type Act struct {
 	Who  string
 	Note string
-	// Key is the caller's Idempotency-Key; empty means that every call counts.
+	// Key is the caller's Idempotency-Key, for this verb; empty means that every call
+	// counts.
 	Key string
 }
 
@@ -44,8 +45,8 @@ func (s *Store) SetPaused(ctx context.Context, paused bool, act Act) (Paused, er
 			return err
 		}
 		if fresh {
-			_, err = tx.Exec(ctx, `UPDATE trueup.leases SET paused = $1, paused_by = $2, paused_note = $3,
-				paused_at = CASE WHEN $1 THEN clock_timestamp() END WHERE name = 'worker'`, paused, clean(act.Who), clean(act.Note))
+			_, err = tx.Exec(ctx, `UPDATE trueup.leases SET paused = $1, paused_by = CASE WHEN $1 THEN $2 ELSE '' END,
+				paused_note = CASE WHEN $1 THEN $3 ELSE '' END, paused_at = CASE WHEN $1 THEN clock_timestamp() END WHERE name = 'worker'`, paused, clean(act.Who), clean(act.Note))
 			if err != nil {
 				return err
 			}
@@ -65,8 +66,8 @@ func readPaused(ctx context.Context, tx pgx.Tx) (p Paused, err error) {
 
 // audit writes the act's line and says whether it is the first with its key.
 func audit(ctx context.Context, tx pgx.Tx, act Act, verb string, filter map[string]any) (bool, error) {
-	ct, err := tx.Exec(ctx, `INSERT INTO trueup.audit (id, who, verb, filter, note, idempotency_key) VALUES ($1, $2, $3, $4::text::jsonb, $5, nullif($6, ''))
-		ON CONFLICT (idempotency_key) DO NOTHING`, newID(), clean(act.Who), verb, encode(filter), clean(act.Note), clean(act.Key))
+	ct, err := tx.Exec(ctx, `INSERT INTO trueup.audit (id, who, verb, filter, note, key) VALUES ($1, $2, $3, $4::text::jsonb, $5, nullif($6, ''))
+		ON CONFLICT (who, verb, key) DO NOTHING`, newID(), clean(act.Who), verb, encode(filter), clean(act.Note), clean(act.Key))
 	if err != nil {
 		return false, fmt.Errorf("write audit: %w", err)
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -23,8 +24,11 @@ func (s *Store) Settle(ctx context.Context, turn int64, pending []event.Pending,
 ) (event.Settled, error) {
 	c := newSettlement(turn, pending, seen, end)
 	var out event.Settled
-	err := s.tx(ctx, "settle", func(ctx context.Context, tx pgx.Tx) (err error) {
-		out, err = s.settle(ctx, tx, c)
+	err := s.tx(ctx, "settle", func(ctx context.Context, tx pgx.Tx) error {
+		w, due, err := s.settle(ctx, tx, c)
+		if err == nil {
+			out = w.settled(len(c.pending), due)
+		}
 		return err
 	})
 	if err != nil {
@@ -33,34 +37,35 @@ func (s *Store) Settle(ctx context.Context, turn int64, pending []event.Pending,
 	return out, nil
 }
 
-func (s *Store) settle(ctx context.Context, tx pgx.Tx, c *settlement) (event.Settled, error) {
+func (s *Store) settle(ctx context.Context, tx pgx.Tx, c *settlement) (w *writing, due *time.Time, err error) {
 	m, err := s.mapping(ctx, tx)
 	if err != nil {
-		return event.Settled{}, err
+		return nil, nil, err
 	}
 	g, err := s.gatherFirst(ctx, tx, m, c)
 	if err != nil {
-		return event.Settled{}, fmt.Errorf("read: %w", err)
+		return nil, nil, fmt.Errorf("read: %w", err)
 	}
 	files := planFiles(c, s.rules(), g)
 	if lock := toLock(files); len(lock) > 0 {
 		if g, err = s.gatherLocked(ctx, tx, m, c, g, lock); err != nil {
-			return event.Settled{}, fmt.Errorf("lock: %w", err)
+			return nil, nil, fmt.Errorf("lock: %w", err)
 		}
 		if files, err = s.planLocked(ctx, tx, c, g); err != nil {
-			return event.Settled{}, err
+			return nil, nil, err
 		}
 		if widened(files, lock) {
-			return event.Settled{}, errLostRace
+			return nil, nil, errLostRace
 		}
 	}
-	ends := planEnds(c, files, g)
-	w := &writing{m: m, g: g, files: files, ends: ends, asked: c.pending}
-	due, err := w.send(ctx, tx)
-	if err != nil {
-		return event.Settled{}, fmt.Errorf("write: %w", err)
+	w = &writing{m: m, g: g, files: files, ends: planEnds(c, files, g), asked: c.pending, secrets: s.secrets}
+	if c.turn != noTurn && s.cleanNow() {
+		w.clean = &s.cfg.Retain
 	}
-	return w.settled(len(c.pending), due), nil
+	if due, err = w.send(ctx, tx); err != nil {
+		return nil, nil, fmt.Errorf("write: %w", err)
+	}
+	return w, due, nil
 }
 
 func (s *Store) rules() rules {

@@ -41,6 +41,14 @@ type Config struct {
 	ClaimWindow time.Duration
 	// Ownership; empty means ByClaim.
 	Ownership Ownership
+	// Secrets are masked in dead letters; those shorter than eight bytes are not. Nil
+	// means that there are none.
+	Secrets [][]byte
+	// Retain is how long what has ended is remembered.
+	Retain Retention
+	// ReplayLost is how long after its publication a replay that is known nowhere may be
+	// published again; zero means 10 min.
+	ReplayLost time.Duration
 	// Logger; nil discards.
 	Logger *slog.Logger
 }
@@ -50,11 +58,15 @@ type Store struct {
 	cfg  Config
 	pool *pgxpool.Pool
 	log  *slog.Logger
+	// secrets is never changed.
+	secrets secrets
 
-	// mu guards mapped, which is replaced, never changed: whoever took it may go on
+	// mu guards cleaned and mapped, which is replaced, never changed: whoever took it may go on
 	// with it for the length of one transaction.
 	mu     sync.Mutex
 	mapped *mapping
+	// cleaned is when a settlement last took clean-up along.
+	cleaned time.Time
 }
 
 // Open prepares a pool. It makes no connection: a sleeping database stays asleep.
@@ -63,7 +75,8 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		URL: c.URL, MaxConns: cmp.Or(c.MaxConns, 6), ConnectTimeout: cmp.Or(c.ConnectTimeout, 15*time.Second),
 		CallTimeout: cmp.Or(c.CallTimeout, 30*time.Second), Tries: cmp.Or(c.Tries, 6),
 		AbsentConfirm: cmp.Or(c.AbsentConfirm, time.Minute), ClaimWindow: cmp.Or(c.ClaimWindow, time.Hour),
-		Ownership: cmp.Or(c.Ownership, ByClaim), Logger: cmp.Or(c.Logger, slog.New(slog.DiscardHandler)),
+		Ownership: cmp.Or(c.Ownership, ByClaim), Secrets: c.Secrets, Retain: c.Retain.withDefaults(),
+		ReplayLost: cmp.Or(c.ReplayLost, 10*time.Minute), Logger: cmp.Or(c.Logger, slog.New(slog.DiscardHandler)),
 	}
 	if c.Ownership != ByClaim && c.Ownership != BySigned {
 		return nil, fmt.Errorf("open store: ownership %q is neither %s nor %s", c.Ownership, ByClaim, BySigned)
@@ -83,7 +96,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	return &Store{cfg: c, pool: pool, log: c.Logger}, nil
+	return &Store{cfg: c, pool: pool, log: c.Logger, secrets: newSecrets(c.Secrets)}, nil
 }
 
 // Close ends all connections.

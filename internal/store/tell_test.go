@@ -99,15 +99,21 @@ func TestStatus(t *testing.T) {
 	if _, err := r.st.SetPaused(r.ctx, true, store.Act{Who: "op", Note: "deploy", Key: "k"}); err != nil {
 		t.Fatal(err)
 	}
-	again, err := r.st.SetPaused(r.ctx, false, store.Act{Who: "op", Key: "k"})
-	if err != nil || !again.Paused {
+	resumed, err := r.st.SetPaused(r.ctx, false, store.Act{Who: "op", Note: "done", Key: "k"})
+	if err != nil || resumed != (store.Paused{}) {
+		t.Errorf("a key of another verb kept it from resuming, or something of the pause stayed: %+v, %v", resumed, err)
+	}
+	if again, err := r.st.SetPaused(r.ctx, true, store.Act{Who: "op", Key: "k"}); err != nil || again.Paused {
 		t.Errorf("the same key did something twice: %+v, %v", again, err)
+	}
+	if other, err := r.st.SetPaused(r.ctx, true, store.Act{Who: "op2", Note: "deploy", Key: "k"}); err != nil || !other.Paused {
+		t.Errorf("somebody else's key: %+v, %v", other, err)
 	}
 	got, err := r.st.Status(r.ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Turn != r.turn || got.Schema != 2 || !got.Paused.Paused || got.Paused.By != "op" || got.Retries.Count != 1 || got.Retries.NextDue.IsZero() ||
+	if got.Turn != r.turn || got.Schema != 3 || !got.Paused.Paused || got.Paused.By != "op2" || got.Retries.Count != 1 || got.Retries.NextDue.IsZero() ||
 		got.LiveRows != 1 || got.Fuse.Latched || len(got.Columns) != 16 {
 		t.Errorf("status %+v", got)
 	}
@@ -122,12 +128,12 @@ func TestMark(t *testing.T) {
 	p := webhook("f1")
 	for want := range 3 {
 		got, err := r.st.Mark(r.ctx, r.turn, []string{p.ID, p.ID})
-		if err != nil || got[p.ID] != want {
+		if err != nil || got[p.ID].Survived != want {
 			t.Errorf("survived %v, %v; want %d", got, err, want)
 		}
 	}
 	r.see(p, r.look("f1", snap("f1", 0)))
-	if got, err := r.st.Mark(r.ctx, r.turn, []string{p.ID}); err != nil || got[p.ID] != 0 {
+	if got, err := r.st.Mark(r.ctx, r.turn, []string{p.ID}); err != nil || got[p.ID] != (event.Mark{}) {
 		t.Errorf("settling left the mark: %v, %v", got, err)
 	}
 	// The event is over, and its envelope comes once more, on trial.

@@ -48,23 +48,42 @@ func (s *Store) Turn(ctx context.Context) (event.Turn, error) {
 
 // Mark writes the trial marks of events that are about to be tried alone, and says how
 // many marks of earlier tries still stood: that many crashes each has survived.
-func (s *Store) Mark(ctx context.Context, turn int64, ids []string) (map[string]int, error) {
+func (s *Store) Mark(ctx context.Context, turn int64, ids []string) (map[string]event.Mark, error) {
 	sorted := slices.Compact(slices.Sorted(slices.Values(ids)))
-	survived := make(map[string]int, len(ids))
+	survived := make(map[string]event.Mark, len(ids))
 	err := s.tx(ctx, "mark trials", func(ctx context.Context, tx pgx.Tx) error {
 		b := &pgx.Batch{}
 		guard(b, turn, false)
 		b.Queue(`INSERT INTO trueup.trial_marks AS t (event_id, turn) SELECT i.id, $2 FROM unnest($1::text[]) AS i(id)
-			ON CONFLICT (event_id) DO UPDATE SET marks = t.marks + 1, turn = excluded.turn, at = clock_timestamp() RETURNING event_id, marks - 1`, sorted, turn).
+			ON CONFLICT (event_id) DO UPDATE SET marks = t.marks + 1, turn = excluded.turn, at = clock_timestamp() RETURNING event_id, marks - 1, stack`, sorted, turn).
 			Query(func(rows pgx.Rows) error {
 				var id string
-				var n int
-				_, err := pgx.ForEachRow(rows, []any{&id, &n}, func() error { survived[id] = n; return nil })
+				var m event.Mark
+				_, err := pgx.ForEachRow(rows, []any{&id, &m.Survived, &m.Stack}, func() error { survived[id] = m; return nil })
 				return err
 			})
 		return send(ctx, tx, b)
 	})
 	return survived, err
+}
+
+// maxStack bounds the stack that a mark keeps.
+const maxStack = 16 << 10
+
+// Blame leaves a mark on events that are about to end this process, with what they were
+// doing. One crash counts once: an event that is on trial in this turn has its mark
+// already and gets the stack. A pause does not stop it: the process ends all the same.
+func (s *Store) Blame(ctx context.Context, turn int64, ids []string, stack string) error {
+	sorted := slices.Compact(slices.Sorted(slices.Values(ids)))
+	stack = clean(stack[:min(len(stack), maxStack)])
+	return s.tx(ctx, "blame events", func(ctx context.Context, tx pgx.Tx) error {
+		b := &pgx.Batch{}
+		hold(b, turn)
+		b.Queue(`INSERT INTO trueup.trial_marks AS t (event_id, turn, stack) SELECT i.id, $2, $3 FROM unnest($1::text[]) AS i(id)
+			ON CONFLICT (event_id) DO UPDATE SET marks = t.marks + CASE WHEN t.turn = excluded.turn THEN 0 ELSE 1 END,
+				turn = excluded.turn, stack = excluded.stack, at = clock_timestamp()`, sorted, turn, stack)
+		return send(ctx, tx, b)
+	})
 }
 
 // Fence draws one fence, to be drawn before ImageKit is asked, and says what the rows

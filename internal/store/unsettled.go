@@ -88,15 +88,17 @@ func (w *writing) queueRetries(b *pgx.Batch) {
 // queueDead parks what died, and tells dead letters what became of their replays.
 func (w *writing) queueDead(b *pgx.Batch) {
 	var in eventArrays
-	var ids, classes, reasons, notes []string
+	var ids, classes, reasons, notes, masked []string
 	for i := range w.ends {
-		e := &w.ends[i]
+		e := w.ends[i] // a copy: what is masked here stays as it is elsewhere
 		if _, known := w.g.originals[e.DeadLetter]; e.DeadLetter != "" && known {
-			w.queueReplayed(b, e)
+			w.queueReplayed(b, &e)
 			continue
 		}
 		if e.end.Kind == event.Dead {
-			in.add(e)
+			spans := w.secrets.hide(&e)
+			in.add(&e)
+			masked = append(masked, encode(spans))
 			ids, classes = append(ids, newID()), append(classes, string(e.end.Class))
 			reasons, notes = append(reasons, e.end.Reason), append(notes, clean(e.end.Note))
 		}
@@ -105,15 +107,16 @@ func (w *writing) queueDead(b *pgx.Batch) {
 		return
 	}
 	exactly(b, len(ids), `INSERT INTO trueup.dead_letters (id, event_id, file_id, source, origin, kind, user_id, webhook_id, headers, attempts,
-			accepted_at, updated_at_remote, body, class, reason, note)
+			accepted_at, updated_at_remote, body, class, reason, note, masked)
 		SELECT i.id, i.event_id, i.file_id, i.source, i.origin, i.kind, i.user_id, i.webhook_id, i.headers::jsonb, i.attempts::jsonb,
-			i.accepted_at, i.updated_at, i.body, i.class, i.reason, i.note
-		FROM `+eventInput("$14::text[], $15::text[], $16::text[], $17::text[]", "id, class, reason, note")+`
-		ON CONFLICT (event_id) DO NOTHING`, append(in.args(), ids, classes, reasons, notes)...)
+			i.accepted_at, i.updated_at, i.body, i.class, i.reason, i.note, i.masked::jsonb
+		FROM `+eventInput("$14::text[], $15::text[], $16::text[], $17::text[], $18::text[]", "id, class, reason, note, masked")+`
+		ON CONFLICT (event_id) DO NOTHING`, append(in.args(), ids, classes, reasons, notes, masked)...)
 }
 
 // queueReplayed resolves a dead letter whose replay has ended, or lengthens its history.
 func (w *writing) queueReplayed(b *pgx.Batch, e *ended) {
+	w.secrets.hide(e)
 	entry := encode([]map[string]any{{"event": e.ID, "end": e.end.Kind, "reason": e.end.Reason, "note": e.end.Note, "outcome": e.result.Outcome}})
 	switch e.end.Kind {
 	case event.Retry:
@@ -125,5 +128,19 @@ func (w *writing) queueReplayed(b *pgx.Batch, e *ended) {
 		b.Queue(`UPDATE trueup.dead_letters SET state = 'resolved', replay_event = $2, updated_at = clock_timestamp(),
 				history = history || jsonb_set($3::jsonb, '{0,at}', to_jsonb(clock_timestamp()))
 			WHERE id = $1`, e.DeadLetter, e.ID, entry)
+	}
+}
+
+// queueItems tells the jobs that sent these events how they ended.
+func (w *writing) queueItems(b *pgx.Batch) {
+	var ids, ends, reasons []string
+	for _, e := range w.ends {
+		if e.Source == event.Replay && e.end.Kind != event.Retry {
+			ids, ends, reasons = append(ids, e.ID), append(ends, string(e.end.Kind)), append(reasons, e.end.Reason)
+		}
+	}
+	if len(ids) > 0 {
+		b.Queue(`UPDATE trueup.job_items j SET end_kind = i.end_kind, reason = i.reason, ended_at = clock_timestamp()
+			FROM unnest($1::text[], $2::text[], $3::text[]) AS i(event_id, end_kind, reason) WHERE j.event_id = i.event_id`, ids, ends, reasons)
 	}
 }

@@ -20,6 +20,9 @@ type writing struct {
 	files []*filePlan
 	ends  []ended
 	asked []event.Pending
+
+	secrets secrets
+	clean   *Retention // a slice of clean-up rides along; nil: none does
 }
 
 func (w *writing) settled(asked int, due *time.Time) event.Settled {
@@ -43,8 +46,12 @@ func (w *writing) send(ctx context.Context, tx pgx.Tx) (due *time.Time, err erro
 	w.queueLedger(b)
 	w.queueRetries(b)
 	w.queueDead(b)
+	w.queueItems(b)
 	if len(w.asked) > 0 {
 		b.Queue(`DELETE FROM trueup.trial_marks WHERE event_id = ANY($1)`, w.askedIDs())
+	}
+	if w.clean != nil {
+		w.clean.queueClean(b)
 	}
 	b.Queue(`SELECT min(due_at) FROM trueup.retries`).QueryRow(func(row pgx.Row) error { return row.Scan(&due) })
 	return due, send(ctx, tx, b)

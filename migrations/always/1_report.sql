@@ -7,14 +7,21 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp A
 DECLARE
   line  record;
   own   text;
+  letter text;
   shown jsonb;
 BEGIN
   SELECT l.file_id, l.end_kind, l.user_id INTO line FROM trueup.ledger l WHERE l.id = $1 AND l.user_id = $2;
   IF FOUND AND line.end_kind = 'dead' THEN
-    -- A dead letter is not an answer; the event that replays it may have brought one.
+    -- A dead letter is not an answer; the event that replays it may have brought one. One
+    -- that an operator discarded, or that is past its retention, will never have one.
+    SELECT d.state INTO letter FROM trueup.dead_letters d WHERE d.event_id = $1;
+    IF NOT FOUND OR letter = 'discarded' THEN
+      RETURN QUERY SELECT 'rejected', 'not_claimable', NULL::jsonb;
+      RETURN;
+    END IF;
     SELECT l.file_id, l.end_kind, l.user_id INTO line
       FROM trueup.dead_letters d JOIN trueup.ledger l ON l.id = d.replay_event
-      WHERE d.event_id = $1 AND d.state IN ('resolved', 'discarded') AND l.end_kind <> 'dead';
+      WHERE d.event_id = $1 AND d.state = 'resolved' AND l.end_kind <> 'dead';
   END IF;
   IF NOT FOUND OR $2 = '' THEN
     RETURN QUERY SELECT 'pending', '', NULL::jsonb;
