@@ -120,7 +120,7 @@ func (t *turn) suspect(stop context.Context, d *event.Delivery) error {
 	t.Logger.WarnContext(stop, "envelope.suspect", "envelope", d.Envelope.ID, "delivered", d.Delivered, "events", len(pending))
 	var together []event.Pending
 	for _, p := range pending {
-		if marks[p.ID] == 0 {
+		if marks[p.ID].Survived == 0 {
 			together = append(together, p)
 		}
 	}
@@ -131,9 +131,9 @@ func (t *turn) suspect(stop context.Context, d *event.Delivery) error {
 	}
 	for _, p := range pending {
 		switch {
-		case marks[p.ID] >= survived:
+		case marks[p.ID].Survived >= survived:
 			err = t.park(stop, p, errPoison)
-		case marks[p.ID] > 0:
+		case marks[p.ID].Survived > 0:
 			err = t.settle(stop, []event.Pending{p})
 		}
 		if err != nil {
@@ -143,7 +143,7 @@ func (t *turn) suspect(stop context.Context, d *event.Delivery) error {
 	return nil
 }
 
-func (t *turn) mark(stop context.Context, pending []event.Pending) (map[string]int, error) {
+func (t *turn) mark(stop context.Context, pending []event.Pending) (map[string]event.Mark, error) {
 	ids := make([]string, len(pending))
 	for i, p := range pending {
 		ids[i] = p.ID

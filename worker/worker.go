@@ -52,7 +52,7 @@ type Rows interface {
 	Due(ctx context.Context, limit int) ([]event.Pending, time.Time, error)
 	// Mark durably marks events as on trial and says how many crashes each one's
 	// mark had survived before. Settling an event removes its mark.
-	Mark(ctx context.Context, turn int64, ids []string) (map[string]int, error)
+	Mark(ctx context.Context, turn int64, ids []string) (map[string]event.Mark, error)
 	Ping(ctx context.Context) error
 }
 

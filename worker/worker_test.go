@@ -159,12 +159,12 @@ func (d *doors) Due(context.Context, int) (due []event.Pending, next time.Time, 
 	return due, next, nil
 }
 
-func (d *doors) Mark(_ context.Context, _ int64, ids []string) (map[string]int, error) {
+func (d *doors) Mark(_ context.Context, _ int64, ids []string) (map[string]event.Mark, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	before := map[string]int{}
+	before := map[string]event.Mark{}
 	for _, id := range ids {
-		before[id] = d.marks[id]
+		before[id] = event.Mark{Survived: d.marks[id]}
 		d.marks[id]++
 	}
 	return before, nil
