@@ -89,6 +89,9 @@ func (in Inspection) Notes() []string {
 	for _, c := range in.LeftAlone {
 		out = append(out, fmt.Sprintf("column %s (%s) is left alone: its type cannot hold every file's value", c.Name, c.Type))
 	}
+	if len(in.Extra) > 0 {
+		out = append(out, "the application's own columns are left alone: "+strings.Join(in.Extra, ", "))
+	}
 	if in.AddUnique {
 		out = append(out, "file_id has no unique index; one is added (imagekit_files_file_id_key)")
 	}
