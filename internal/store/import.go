@@ -56,7 +56,7 @@ func (s *Store) Import(ctx context.Context, importID string, letters iter.Seq2[e
 			return auditedImport(ctx, tx, act, &inserted, &known)
 		}
 		_, err = tx.Exec(ctx, `UPDATE trueup.audit SET count = $2, filter = filter || jsonb_build_object('known', $3::bigint)
-			WHERE verb = 'import' AND filter->>'import' = $1`, importID, inserted, known)
+			WHERE verb = 'import' AND filter->>'import' = $1 AND count IS NULL`, importID, inserted, known)
 		return err
 	})
 	return inserted, known, err

@@ -186,7 +186,7 @@ func scanJob(row pgx.CollectableRow) (event.Job, error) {
 // Job returns one job with what became of its items so far. Of a recheck's files it names
 // the first hundred. It wraps event.ErrUnknown where there is none.
 func (s *Store) Job(ctx context.Context, id string) (event.Job, error) {
-	all, err := s.jobs(ctx, `WHERE id = $1`, id)
+	all, err := s.jobs(ctx, true, `WHERE id = $1`, id)
 	switch {
 	case err != nil:
 		return event.Job{}, err
@@ -199,25 +199,25 @@ func (s *Store) Job(ctx context.Context, id string) (event.Job, error) {
 // Jobs returns up to limit jobs, the youngest first, older than the id given; empty
 // means from the youngest.
 func (s *Store) Jobs(ctx context.Context, after string, limit int) ([]event.Job, error) {
-	return s.jobs(ctx, `WHERE $1 = '' OR id < $1 ORDER BY id DESC LIMIT $2`, after, limit)
+	return s.jobs(ctx, true, `WHERE $1 = '' OR id < $1 ORDER BY id DESC LIMIT $2`, after, limit)
 }
 
 // OpenJobs returns the jobs that still have something to publish, oldest first: those
-// running, and those cancelled between taking events and publishing them, which
-// TakeReplays and TakeRechecks hand over once more.
+// running, and replays cancelled between taking events and publishing them, which
+// TakeReplays hands over once more. Their outcomes are not counted.
 func (s *Store) OpenJobs(ctx context.Context) ([]event.Job, error) {
-	return s.jobs(ctx, `WHERE state = 'running' OR state = 'cancelled' AND verb = 'replay' AND EXISTS
+	return s.jobs(ctx, false, `WHERE state = 'running' OR state = 'cancelled' AND verb = 'replay' AND EXISTS
 		(SELECT FROM trueup.job_items i WHERE i.job_id = jobs.id AND i.published_at IS NULL AND i.end_kind = '') ORDER BY id`)
 }
 
-func (s *Store) jobs(ctx context.Context, which string, args ...any) ([]event.Job, error) {
+func (s *Store) jobs(ctx context.Context, outcomes bool, which string, args ...any) ([]event.Job, error) {
 	var out []event.Job
 	err := s.tx(ctx, "read jobs", func(ctx context.Context, tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, `SELECT `+jobColumns+` FROM trueup.jobs `+which, args...)
 		if err != nil {
 			return err
 		}
-		if out, err = pgx.CollectRows(rows, scanJob); err != nil || len(out) == 0 {
+		if out, err = pgx.CollectRows(rows, scanJob); err != nil || len(out) == 0 || !outcomes {
 			return err
 		}
 		return addOutcomes(ctx, tx, out)

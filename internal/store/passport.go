@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/trueup/trueup/internal/event"
 )
 
 // passportLines is how many ledger lines a passport shows, the youngest.
@@ -25,6 +27,38 @@ type Passport struct {
 	Cut         bool         `json:"cut,omitempty"`
 	Retries     []Retry      `json:"retries"`
 	DeadLetters []DeadLetter `json:"deadLetters"`
+	// Jobs are what operators' jobs did with the file or its dead letters, oldest first.
+	Jobs []FileJob `json:"jobs"`
+	// Acts are the audit's lines that name the file, oldest first.
+	Acts []AuditLine `json:"acts"`
+}
+
+// FileJob is one job's part in a file's story: an event it sent.
+type FileJob struct {
+	JobID  string        `json:"jobId"`
+	Verb   event.JobVerb `json:"verb"`
+	Who    string        `json:"who"`
+	Note   string        `json:"note,omitempty"`
+	At     time.Time     `json:"at"` // when the job took it
+	Letter string        `json:"letter,omitempty"`
+	Event  string        `json:"event"`
+	// PublishedAt and EndedAt are zero as long as it was not; End and Reason say how it
+	// ended.
+	PublishedAt time.Time     `json:"publishedAt,omitzero"`
+	EndedAt     time.Time     `json:"endedAt,omitzero"`
+	End         event.EndKind `json:"end,omitempty"`
+	Reason      string        `json:"reason,omitempty"`
+}
+
+// AuditLine is one operator's act.
+type AuditLine struct {
+	ID     string          `json:"id"`
+	At     time.Time       `json:"at"`
+	Who    string          `json:"who"`
+	Verb   string          `json:"verb"`
+	Filter json.RawMessage `json:"filter,omitempty"`
+	Note   string          `json:"note,omitempty"`
+	JobID  string          `json:"jobId,omitempty"`
 }
 
 // State is the file's line in file_state.
@@ -91,6 +125,13 @@ type DeadLetter struct {
 	CreatedAt  time.Time       `json:"createdAt"`
 	Attempts   int             `json:"attempts"`
 	History    json.RawMessage `json:"history"`
+	// Origin is the source of the event that a replay replayed; ReplayEvent is the event
+	// that last sent it through again.
+	Origin      string    `json:"origin"`
+	ReplayEvent string    `json:"replayEvent,omitempty"`
+	ChangedAt   time.Time `json:"changedAt"`
+	// Tries are the attempts themselves, oldest first, over all replays.
+	Tries []event.Attempt `json:"tries,omitempty"`
 }
 
 // Passport reads all of it as of one moment.
@@ -103,6 +144,7 @@ func (s *Store) Passport(ctx context.Context, fileID string) (Passport, error) {
 			p.queueState(b)
 			p.queueLines(b)
 			p.queueWaiting(b)
+			p.queueActs(b)
 			if err := send(ctx, tx, b); err != nil {
 				return err
 			}
@@ -169,15 +211,49 @@ func (p *Passport) queueWaiting(b *pgx.Batch) {
 			})
 			return err
 		})
-	b.Queue(`SELECT id, event_id, source, kind, user_id, accepted_at, class, reason, note, state, created_at, jsonb_array_length(attempts), history::text
+	b.Queue(`SELECT id, event_id, source, kind, user_id, accepted_at, class, reason, note, state, created_at, history::text,
+				origin, coalesce(replay_event, ''), updated_at, attempts
 			FROM trueup.dead_letters WHERE file_id = $1 ORDER BY id`, p.FileID).
 		Query(func(rows pgx.Rows) (err error) {
 			p.DeadLetters, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (DeadLetter, error) {
 				var d DeadLetter
 				var history string
-				err := row.Scan(&d.ID, &d.EventID, &d.Source, &d.Kind, &d.User, &d.AcceptedAt, &d.Class, &d.Reason, &d.Note, &d.State, &d.CreatedAt, &d.Attempts, &history)
-				d.History = json.RawMessage(history)
+				err := row.Scan(&d.ID, &d.EventID, &d.Source, &d.Kind, &d.User, &d.AcceptedAt, &d.Class, &d.Reason, &d.Note, &d.State, &d.CreatedAt, &history,
+					&d.Origin, &d.ReplayEvent, &d.ChangedAt, &d.Tries)
+				d.History, d.Attempts = json.RawMessage(history), len(d.Tries)
 				return d, err
+			})
+			return err
+		})
+}
+
+// queueActs reads what operators did: what their jobs sent for the file or for its dead
+// letters, and what the audit has under its name.
+func (p *Passport) queueActs(b *pgx.Batch) {
+	b.Queue(`SELECT j.id, j.verb, j.who, j.note, i.taken_at, CASE WHEN j.verb = 'recheck' THEN '' ELSE i.item END, i.event_id, i.published_at, i.ended_at,
+			i.end_kind, i.reason FROM trueup.job_items i JOIN trueup.jobs j ON j.id = i.job_id
+		WHERE i.item = $1 AND j.verb = 'recheck'
+			OR i.item = ANY(ARRAY(SELECT d.id FROM trueup.dead_letters d WHERE d.file_id = $1)) AND j.verb <> 'recheck'
+		ORDER BY i.taken_at, j.id LIMIT $2`, p.FileID, passportLines).
+		Query(func(rows pgx.Rows) (err error) {
+			p.Jobs, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (FileJob, error) {
+				var j FileJob
+				var published, ended *time.Time
+				err := row.Scan(&j.JobID, &j.Verb, &j.Who, &j.Note, &j.At, &j.Letter, &j.Event, &published, &ended, &j.End, &j.Reason)
+				j.PublishedAt, j.EndedAt = orZero(published), orZero(ended)
+				return j, err
+			})
+			return err
+		})
+	b.Queue(`SELECT id, at, who, verb, filter::text, note, coalesce(job_id, '') FROM trueup.audit WHERE filter ? 'file' AND filter->>'file' = $1
+			ORDER BY at, id LIMIT $2`, p.FileID, passportLines).
+		Query(func(rows pgx.Rows) (err error) {
+			p.Acts, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (AuditLine, error) {
+				var a AuditLine
+				var filter string
+				err := row.Scan(&a.ID, &a.At, &a.Who, &a.Verb, &filter, &a.Note, &a.JobID)
+				a.Filter = json.RawMessage(filter)
+				return a, err
 			})
 			return err
 		})
