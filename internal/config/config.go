@@ -25,6 +25,7 @@ type Config struct {
 	Queue     Queue     `title:"Queue"`
 	Ownership Ownership `title:"Ownership"`
 	Timing    Timing    `title:"Patience"`
+	Retain    Retain    `title:"Retention"`
 	Operator  Operator  `title:"Operator"`
 	Log       Log       `title:"Logs"`
 
@@ -102,6 +103,17 @@ type Timing struct {
 	AbsentConfirm   time.Duration `env:"TRUEUP_ABSENT_CONFIRM,default=60s" dev:"1s" roles:"serve worker dev" check:"positive" doc:"time between the two 404s that remove a row nobody announced deleted"`
 	RetryMaxAge     time.Duration `env:"TRUEUP_RETRY_MAX_AGE,default=24h" roles:"serve worker dev" check:"positive" doc:"how long a failing event is retried before it is parked"`
 	ReportRetention time.Duration `env:"TRUEUP_REPORT_RETENTION,default=720h" roles:"serve ingest dev" check:"positive" doc:"how long a report can be asked about"`
+}
+
+// Retain is how long what has ended is remembered. What is older goes in small slices,
+// beside the work.
+type Retain struct {
+	DeadCaller   time.Duration `env:"TRUEUP_RETAIN_DEAD_CALLER,default=2160h" roles:"serve worker dev" check:"positive" doc:"how long a dead letter of class caller is kept after its last change"`
+	DeadImageKit time.Duration `env:"TRUEUP_RETAIN_DEAD_IMAGEKIT,default=2160h" roles:"serve worker dev" check:"positive" doc:"the same for class imagekit"`
+	DeadDatabase time.Duration `env:"TRUEUP_RETAIN_DEAD_DATABASE,default=2160h" roles:"serve worker dev" check:"positive" doc:"the same for class database"`
+	DeadTrueup   time.Duration `env:"TRUEUP_RETAIN_DEAD_TRUEUP,default=8760h" roles:"serve worker dev" check:"positive" doc:"the same for class trueup"`
+	Ledger       time.Duration `env:"TRUEUP_RETAIN_LEDGER,default=8760h" roles:"serve worker dev" check:"positive" doc:"how long what why tells from is kept, and finished jobs"`
+	Tombstones   time.Duration `env:"TRUEUP_RETAIN_TOMBSTONES,default=17520h" roles:"serve worker dev" check:"positive" doc:"how long a deleted file is remembered; longer than any dead letter and its retries, and no older letter is imported"`
 }
 
 // Operator is who may operate, and where the operator commands go.

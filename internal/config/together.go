@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -26,6 +27,7 @@ func (c *Config) checkTogether(mistake func(string, ...any)) {
 		c.checkAccount(mistake)
 	}
 	c.checkGrace(mistake)
+	c.checkRetain(mistake)
 	c.warn()
 }
 
@@ -97,6 +99,28 @@ func (c *Config) checkGrace(mistake func(string, ...any)) {
 	t := c.Timing
 	if t.NotFoundGrace > 0 && t.RetryMaxAge > 0 && t.RetryMaxAge < t.NotFoundGrace {
 		mistake("TRUEUP_RETRY_MAX_AGE (%v) is shorter than TRUEUP_NOT_FOUND_GRACE (%v): events would be parked before they are rejected", t.RetryMaxAge, t.NotFoundGrace)
+	}
+}
+
+// checkRetain refuses a tombstone that would be forgotten while a dead letter, or a retry
+// of it, could still bring its file up again; and a ledger line forgotten while its
+// report can be asked about. Values that are wrong by themselves are zero here.
+func (c *Config) checkRetain(mistake func(string, ...any)) {
+	r := c.Retain
+	for _, v := range []struct {
+		name string
+		keep time.Duration
+	}{
+		{"TRUEUP_RETAIN_DEAD_CALLER", r.DeadCaller}, {"TRUEUP_RETAIN_DEAD_IMAGEKIT", r.DeadImageKit},
+		{"TRUEUP_RETAIN_DEAD_DATABASE", r.DeadDatabase}, {"TRUEUP_RETAIN_DEAD_TRUEUP", r.DeadTrueup},
+	} {
+		if r.Tombstones > 0 && v.keep > 0 && c.Timing.RetryMaxAge > 0 && r.Tombstones <= v.keep+c.Timing.RetryMaxAge {
+			mistake("TRUEUP_RETAIN_TOMBSTONES (%v) is not longer than %s (%v) and TRUEUP_RETRY_MAX_AGE (%v) together: a replay could bring up a file whose deletion is forgotten",
+				r.Tombstones, v.name, v.keep, c.Timing.RetryMaxAge)
+		}
+	}
+	if r.Ledger > 0 && c.Timing.ReportRetention > 0 && r.Ledger < c.Timing.ReportRetention {
+		mistake("TRUEUP_RETAIN_LEDGER (%v) is shorter than TRUEUP_REPORT_RETENTION (%v): reports would be forgotten while they can be asked about", r.Ledger, c.Timing.ReportRetention)
 	}
 }
 
