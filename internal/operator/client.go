@@ -31,6 +31,8 @@ type Client struct {
 	base  string
 	token string
 	http  *http.Client
+	// patient is the same without a limit on the whole exchange, for exports and imports.
+	patient *http.Client
 }
 
 // NewClient makes no connection yet.
@@ -46,12 +48,14 @@ func NewClient(c ClientConfig) (*Client, error) {
 	if c.Timeout == 0 {
 		c.Timeout = time.Minute
 	}
-	return &Client{base: strings.TrimRight(c.URL, "/"), token: token, http: &http.Client{
-		Timeout: c.Timeout,
+	patient := &http.Client{
 		// A token never follows a redirect to somewhere else, nor goes to a proxy.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport:     &http.Transport{DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext, DisableKeepAlives: true},
-	}}, nil
+	}
+	timed := *patient
+	timed.Timeout = c.Timeout
+	return &Client{base: strings.TrimRight(c.URL, "/"), token: token, http: &timed, patient: patient}, nil
 }
 
 // Status asks for the state of the whole.
@@ -73,34 +77,46 @@ func (c *Client) Resume(ctx context.Context, note string) (Paused, error) {
 	return call[Paused](ctx, c, http.MethodPost, "/api/resume", actBody{note})
 }
 
-// call is one request. A POST gets a fresh Idempotency-Key, since each call of a
-// method is a new wish.
+// call is one request.
 func call[Out any](ctx context.Context, c *Client, method, path string, in any) (out Out, err error) {
 	var body io.Reader
+	media := ""
 	if in != nil {
 		raw, err := json.Marshal(in)
 		if err != nil {
 			return out, err
 		}
-		body = bytes.NewReader(raw)
+		body, media = bytes.NewReader(raw), "application/json"
 	}
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	res, err := c.send(ctx, c.http, method, path, body, media)
 	if err != nil {
 		return out, err
 	}
-	if in != nil {
-		req.Header.Set("Content-Type", "application/json")
+	defer res.Body.Close()
+	return read[Out](c, res)
+}
+
+// send makes the request. A POST gets a fresh Idempotency-Key, since each call of a
+// method is a new wish.
+func (c *Client) send(ctx context.Context, by *http.Client, method, path string, body io.Reader, media string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	if err != nil {
+		return nil, err
+	}
+	if media != "" {
+		req.Header.Set("Content-Type", media)
+	}
+	if method == http.MethodPost {
 		req.Header.Set("Idempotency-Key", ulid.Make().String())
 	}
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
-	res, err := c.http.Do(req)
+	res, err := by.Do(req)
 	if err != nil {
-		return out, c.unreachable(ctx, err)
+		return nil, c.unreachable(ctx, err)
 	}
-	defer res.Body.Close()
-	return read[Out](c, res)
+	return res, nil
 }
 
 func read[Out any](c *Client, res *http.Response) (out Out, err error) {

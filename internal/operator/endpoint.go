@@ -14,7 +14,8 @@ import (
 	"github.com/trueup/trueup/internal/file"
 )
 
-const maxBody = 64 << 10
+// maxBody leaves room for a recheck of recheckMost files.
+const maxBody = 1 << 20
 
 // ask makes an endpoint of a question.
 func ask[Out any](h *Handler, f func(*http.Request) (Out, error)) http.HandlerFunc {
@@ -69,6 +70,28 @@ func act[Out any](h *Handler, verb string, f func(Service, context.Context, Act)
 		}
 		return out, err
 	})
+}
+
+// keyed makes an endpoint of a question that needs a body. Like every POST it wants a
+// key; its answer is not kept, since asking again may be answered otherwise.
+func keyed[Out any](h *Handler, f func(*http.Request, []byte) (Out, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !saneKey.MatchString(r.Header.Get("Idempotency-Key")) {
+			fail(w, errNoKey)
+			return
+		}
+		body, err := readBody(w, r)
+		if err != nil {
+			fail(w, h.problemOf(r, err))
+			return
+		}
+		out, err := f(r, body)
+		if err != nil {
+			fail(w, h.problemOf(r, err))
+			return
+		}
+		answer(w, http.StatusOK, out)
+	}
 }
 
 // readBody is the whole body, which must be JSON where there is one.

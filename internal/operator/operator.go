@@ -10,6 +10,8 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	lru "github.com/hashicorp/golang-lru/v2"
+
+	"github.com/trueup/trueup/internal/event"
 )
 
 // Service is what stands behind the API. A method's error that wraps
@@ -26,6 +28,9 @@ type Service interface {
 	// act whose Key was seen before does nothing at all.
 	Pause(ctx context.Context, act Act) (Paused, error)
 	Resume(ctx context.Context, act Act) (Paused, error)
+
+	Letters
+	Jobs
 }
 
 // Act is an operator's doing, for the audit.
@@ -71,6 +76,11 @@ type Config struct {
 	Metrics http.Handler
 	// Logger hears of refused tokens, operator acts and internal errors. Nil: nobody.
 	Logger *slog.Logger
+	// SpoolDir is where an import is kept while it is checked. Empty: the system's place
+	// for temporary files.
+	SpoolDir string
+	// ImportMost bounds an import in bytes. Zero: 4 GiB.
+	ImportMost int64
 	// FailDelay is how long a wrong token waits for its answer. Zero: 500 ms.
 	FailDelay time.Duration
 }
@@ -93,6 +103,7 @@ func New(c Config) (*Handler, error) {
 		return nil, errors.New("operator: Role, Ready and Metrics are required")
 	}
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
+	c.ImportMost = cmp.Or(c.ImportMost, 4<<30)
 	c.FailDelay = cmp.Or(c.FailDelay, 500*time.Millisecond)
 	done, err := lru.New[string, *remembered](4096)
 	if err != nil {
@@ -123,10 +134,27 @@ func (h *Handler) routes() chi.Router {
 		r.Use(h.signedIn)
 		r.Get("/status", ask(h, func(r *http.Request) (Status, error) { return h.Service.Status(r.Context()) }))
 		r.Get("/files/{id}", ask(h, h.passport))
+		r.Post("/files/{id}/assign", h.once(h.assign))
+		h.deadRoutes(r)
+		r.Post("/recheck", h.once(h.recheck))
+		r.Get("/jobs", ask(h, h.jobList))
+		r.Get("/jobs/{id}", ask(h, h.jobShow))
+		r.Post("/jobs/{id}/cancel", h.once(h.jobCancel))
 		r.Post("/pause", act(h, "pause", Service.Pause))
 		r.Post("/resume", act(h, "resume", Service.Resume))
 	})
 	return r
+}
+
+func (h *Handler) deadRoutes(r chi.Router) {
+	r.Get("/dead", ask(h, h.deadList))
+	r.Get("/dead/count", ask(h, h.deadCount))
+	r.Get("/dead/export", h.deadExport)
+	r.Get("/dead/{id}", ask(h, h.deadShow))
+	r.Post("/dead/preview", keyed(h, h.deadPreview))
+	r.Post("/dead/import", h.deadImport)
+	r.Post("/dead/replay", h.startOnLetters(event.JobReplay))
+	r.Post("/dead/discard", h.startOnLetters(event.JobDiscard))
 }
 
 // NewServer is an http.Server for the handler, with every timeout set.

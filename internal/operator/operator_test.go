@@ -33,6 +33,7 @@ const (
 
 // standIn is a Service that records what it is told.
 type standIn struct {
+	drawer
 	mu       sync.Mutex
 	acts     []string
 	fail     error

@@ -24,9 +24,12 @@ var (
 	errBadID        = &Problem{http.StatusBadRequest, "invalid_file_id", "a fileId has 1 to 64 of the characters A-Z a-z 0-9 _ and -"}
 	errNoKey        = &Problem{http.StatusBadRequest, "idempotency_key_missing", "every POST needs an Idempotency-Key header of 1 to 128 printable characters"}
 	errKeyReused    = &Problem{http.StatusUnprocessableEntity, "idempotency_key_reused", "this Idempotency-Key was used for another request"}
+	errNoFilter     = &Problem{http.StatusBadRequest, "no_filter", "say which dead letters: ids, a filter, or all"}
+	errNoUser       = &Problem{http.StatusBadRequest, "no_user", "say who the file shall belong to"}
+	errNoNote       = &Problem{http.StatusBadRequest, "no_note", "say why, in note: it is kept with the act"}
 	errNotJSON      = &Problem{http.StatusBadRequest, "invalid_body", "the body must be one JSON object with the fields that /openapi.json names"}
 	errMediaType    = &Problem{http.StatusUnsupportedMediaType, "unsupported_media_type", "the body must be application/json"}
-	errTooLarge     = &Problem{http.StatusRequestEntityTooLarge, "body_too_large", "the body is larger than 64 KiB"}
+	errTooLarge     = &Problem{http.StatusRequestEntityTooLarge, "body_too_large", "the body is larger than 1 MiB"}
 	errOutage       = &Problem{http.StatusServiceUnavailable, "database_unavailable", "the database does not answer; try again"}
 	errCutShort     = &Problem{http.StatusServiceUnavailable, "cut_short", "the request ended before its answer was there"}
 	errInternal     = &Problem{http.StatusInternalServerError, "internal", "something is wrong in trueup; its log says more under this request id"}
@@ -45,6 +48,8 @@ func (h *Handler) problemOf(r *http.Request, err error) *Problem {
 	switch {
 	case errors.As(err, &p):
 		return p
+	case errors.Is(err, event.ErrUnknown):
+		return unknown(err)
 	case errors.Is(err, event.ErrOutage):
 		return errOutage
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
@@ -52,6 +57,16 @@ func (h *Handler) problemOf(r *http.Request, err error) *Problem {
 	}
 	h.Logger.ErrorContext(r.Context(), "operator request failed", "path", r.URL.Path, "request_id", idOf(r), "error", err)
 	return errInternal
+}
+
+// ErrKeyReused is what a Service answers when the caller used the act's key for another
+// request.
+var ErrKeyReused error = errKeyReused
+
+// unknown names what there is none of; the error says it before its last colon.
+func unknown(err error) *Problem {
+	text := strings.TrimSuffix(err.Error(), ": "+event.ErrUnknown.Error())
+	return &Problem{http.StatusNotFound, "unknown_id", "there is no " + strings.TrimSpace(text[strings.LastIndex(text, ": ")+1:])}
 }
 
 type problemBody struct {
