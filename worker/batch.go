@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -13,20 +14,44 @@ import (
 	"github.com/trueup/trueup/worker/verify"
 )
 
-// attempt looks up every file of the batch and settles it. It returns nil only
-// after the commit. Outages are waited out; whatever else goes wrong is returned.
-func (t *turn) attempt(stop context.Context, pending []event.Pending) error {
-	groups := byFile(pending)
-	leave, err := t.lanes.enter(t.running, fileIDs(groups))
+// batch is a set of events on their way to their ends, with what was learned on the
+// way. What was asked stays known while the batch is halved.
+type batch struct {
+	groups []group
+	// parts are what is still to be written, one transaction each; together they hold
+	// every event that has not reached an end.
+	parts [][]event.Pending
+	// answers are what ImageKit said, by fileId; nil before it was asked.
+	answers map[string]verify.Answer
+	// poison is why an event is parked without being judged, by event id.
+	poison map[string]error
+	post   *post // where the watchdog looks
+}
+
+// settle brings every event to its end, or returns why it could not: a stop, or a
+// moved turn. Outages and pauses are waited out; then ImageKit is asked again, because
+// answers grow old.
+func (t *turn) settle(stop context.Context, pending []event.Pending) error {
+	return t.settleKnowing(stop, pending, nil)
+}
+
+// settleKnowing is settle for events of which some are known to be poison, by id.
+func (t *turn) settleKnowing(stop context.Context, pending []event.Pending, poison map[string]error) error {
+	b := &batch{groups: byFile(pending), parts: [][]event.Pending{pending}, poison: map[string]error{}}
+	maps.Copy(b.poison, poison)
+	leave, err := t.lanes.enter(t.running, fileIDs(b.groups))
 	if err != nil {
 		return err
 	}
 	defer leave()
+	defer t.Watchdog.know(b.groups)()
+	b.post = t.Watchdog.post()
+	defer b.post.close()
 	for {
 		if err := t.gate.pass(stop); err != nil {
 			return err
 		}
-		err := t.lookAndWrite(pending, groups)
+		err := t.askAndWrite(b)
 		if err == nil {
 			t.gate.worked()
 			return nil
@@ -34,6 +59,7 @@ func (t *turn) attempt(stop context.Context, pending []event.Pending) error {
 		if err := t.survive(stop, err); err != nil {
 			return err
 		}
+		b.answers = nil
 	}
 }
 
@@ -54,38 +80,63 @@ func (t *turn) survive(stop context.Context, err error) error {
 	return err
 }
 
-func (t *turn) lookAndWrite(pending []event.Pending, groups []group) error {
-	answers, err := t.lookUp(groups)
+func (t *turn) askAndWrite(b *batch) error {
+	if err := t.ask(b); err != nil {
+		return err
+	}
+	for len(b.parts) > 0 {
+		if err := t.writePart(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ask asks once for each file. No event shares a look-up that was sent before the
+// worker had it: the batch is complete before the first question leaves.
+func (t *turn) ask(b *batch) error {
+	b.answers = map[string]verify.Answer{}
+	asks := t.asks(b)
+	if len(asks) == 0 {
+		return nil
+	}
+	answers, err := t.look(asks)
 	if err != nil {
 		return err
 	}
-	var seen []file.Observation
-	for _, a := range answers {
-		if a.Observation != nil {
-			seen = append(seen, *a.Observation)
-		}
+	for i, a := range answers {
+		b.answers[asks[i].FileID] = a
 	}
-	return t.write(pending, seen, func(p event.Pending, r file.Result) event.End {
-		return t.Table.End(p, answers[p.FileID], r)
-	})
+	return nil
 }
 
-// lookUp asks once for each file. No event shares a look-up that was sent before
-// the worker had it: the batch is complete before the first question leaves.
-func (t *turn) lookUp(groups []group) (map[string]verify.Answer, error) {
-	asks := make([]verify.Ask, len(groups))
-	for i, g := range groups {
-		asks[i] = g.ask()
+// asks are the questions of a batch. An event over which forming its question panics
+// is poison, and nothing is asked for it.
+func (t *turn) asks(b *batch) []verify.Ask {
+	left := map[string]bool{}
+	for _, part := range b.parts {
+		for _, p := range part {
+			left[p.ID] = b.poison[p.ID] == nil
+		}
 	}
-	answers, err := t.Look.Look(t.running, asks)
-	if err != nil {
-		return nil, err
+	var asks []verify.Ask
+	for _, g := range b.groups {
+		ask, wanted := verify.Ask{FileID: g.fileID, Priority: verify.Run}, false
+		for _, p := range g.events {
+			if !left[p.ID] {
+				continue
+			}
+			if err := t.step(b, p, func() { t.plant(p); ask = with(ask, p) }); err != nil {
+				b.poison[p.ID] = err
+				continue
+			}
+			wanted = true
+		}
+		if wanted {
+			asks = append(asks, ask)
+		}
 	}
-	byID := make(map[string]verify.Answer, len(asks))
-	for i, a := range answers {
-		byID[asks[i].FileID] = a
-	}
-	return byID, nil
+	return asks
 }
 
 // write settles in one transaction. A short outage is retried with the same
@@ -170,19 +221,16 @@ func fileIDs(groups []group) []string {
 	return ids
 }
 
-// ask is the one question that serves every event of the group: by id as soon as
-// one of them needs it.
-func (g group) ask() verify.Ask {
-	a := verify.Ask{FileID: g.fileID, Priority: verify.Run}
-	for _, p := range g.events {
-		a.Priority = min(a.Priority, priorityOf(p))
-		a.ByID = a.ByID || p.Retried || p.Source == event.Replay || p.Source == event.Reconcile || p.Kind == event.KindDeleted ||
-			p.Kind == event.KindRecheck || (p.Origin == event.Webhook && p.UpdatedAt.IsZero())
-		a.NewsOnly = a.NewsOnly || p.Origin == event.Client
-		a.Announced = a.Announced || (p.Kind == event.KindDeleted && p.Signed())
-		if p.UpdatedAt.After(a.UpdatedAt) {
-			a.UpdatedAt = p.UpdatedAt
-		}
+// with adds what an event demands to the one question that serves every event of its
+// file: by id as soon as one of them needs it.
+func with(a verify.Ask, p event.Pending) verify.Ask {
+	a.Priority = min(a.Priority, priorityOf(p))
+	a.ByID = a.ByID || p.Retried || p.Source == event.Replay || p.Source == event.Reconcile || p.Kind == event.KindDeleted ||
+		p.Kind == event.KindRecheck || (p.Origin == event.Webhook && p.UpdatedAt.IsZero())
+	a.NewsOnly = a.NewsOnly || p.Origin == event.Client
+	a.Announced = a.Announced || (p.Kind == event.KindDeleted && p.Signed())
+	if p.UpdatedAt.After(a.UpdatedAt) {
+		a.UpdatedAt = p.UpdatedAt
 	}
 	return a
 }

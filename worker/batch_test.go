@@ -40,7 +40,11 @@ func TestOneQuestionServesAllEventsOfAFile(t *testing.T) {
 		"TheMostUrgentDecides":             {[]event.Pending{recheck, report}, verify.Ask{Priority: verify.Live, ByID: true, NewsOnly: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := (group{events: c.events}).ask(); got != c.want {
+			got := verify.Ask{Priority: verify.Run}
+			for _, p := range c.events {
+				got = with(got, p)
+			}
+			if got != c.want {
 				t.Errorf("ask = %+v, want %+v", got, c.want)
 			}
 		})

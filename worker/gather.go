@@ -82,26 +82,28 @@ func (t *turn) gather(first *event.Delivery, arrived <-chan *event.Delivery) []*
 }
 
 // handle settles a batch of envelopes and acks them. An envelope that came before
-// and was not acked is a suspect and is settled apart from the others.
+// and was not acked is a suspect, and is settled apart from the others and after them.
 func (t *turn) handle(stop context.Context, batch []*event.Delivery) error {
-	var clean []*event.Delivery
+	var clean, suspects []*event.Delivery
 	for _, d := range batch {
 		if d.Err == nil && d.Delivered <= 1 {
 			clean = append(clean, d)
-			continue
+		} else {
+			suspects = append(suspects, d)
 		}
+	}
+	if len(clean) > 0 {
+		if err := t.settle(stop, pendingOf(clean)); err != nil {
+			return err
+		}
+	}
+	for _, d := range clean {
+		t.held.ack(d)
+	}
+	for _, d := range suspects {
 		if err := t.suspect(stop, d); err != nil {
 			return err
 		}
-		t.held.ack(d)
-	}
-	if len(clean) == 0 {
-		return nil
-	}
-	if err := t.settle(stop, pendingOf(clean)); err != nil {
-		return err
-	}
-	for _, d := range clean {
 		t.held.ack(d)
 	}
 	return nil
@@ -120,100 +122,6 @@ func pendingOf(batch []*event.Delivery) []event.Pending {
 		}
 	}
 	return pending
-}
-
-// retries settles what has become due, one batch at a time, so that no retry is
-// taken twice.
-func (t *turn) retries(ctx context.Context) error {
-	for {
-		if err := t.due.wait(ctx); err != nil {
-			return err
-		}
-		if err := t.gate.pass(ctx); err != nil {
-			return err
-		}
-		pending, next, err := t.Rows.Due(ctx, t.BatchEvents)
-		if err != nil {
-			if err := t.survive(ctx, err); err != nil {
-				return err
-			}
-			continue
-		}
-		t.gate.worked()
-		t.due.set(next, len(pending) == 0)
-		if len(pending) == 0 {
-			continue
-		}
-		if err := t.settle(ctx, pending); err != nil {
-			return err
-		}
-	}
-}
-
-// due is the next due time, kept in memory so that an idle database is left alone.
-type due struct {
-	now  func() time.Time
-	wake chan struct{}
-
-	mu   sync.Mutex
-	next time.Time // zero: nothing is due
-}
-
-func newDue(next time.Time, now func() time.Time) *due {
-	return &due{now: now, wake: make(chan struct{}, 1), next: next}
-}
-
-// suggest brings the next due time forward; later or zero times change nothing.
-func (d *due) suggest(at time.Time) {
-	if at.IsZero() {
-		return
-	}
-	d.mu.Lock()
-	sooner := d.next.IsZero() || at.Before(d.next)
-	if sooner {
-		d.next = at
-	}
-	d.mu.Unlock()
-	if sooner {
-		select {
-		case d.wake <- struct{}{}:
-		default:
-		}
-	}
-}
-
-// set replaces the next due time by what the database says. Where it had nothing to
-// give although our clock thought so (idle), the clocks differ: look again a little
-// later rather than at once.
-func (d *due) set(next time.Time, idle bool) {
-	if earliest := d.now().Add(100 * time.Millisecond); idle && !next.IsZero() && next.Before(earliest) {
-		next = earliest
-	}
-	d.mu.Lock()
-	d.next = next
-	d.mu.Unlock()
-}
-
-func (d *due) wait(ctx context.Context) error {
-	for {
-		d.mu.Lock()
-		next := d.next
-		d.mu.Unlock()
-		var timer <-chan time.Time
-		if !next.IsZero() {
-			left := next.Sub(d.now())
-			if left <= 0 {
-				return context.Cause(ctx)
-			}
-			timer = time.After(left)
-		}
-		select {
-		case <-timer:
-		case <-d.wake:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
 }
 
 // held are the envelopes this process has been handed and has neither acked nor

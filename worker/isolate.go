@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"runtime/debug"
 	"strings"
 
@@ -14,10 +15,29 @@ import (
 
 	"github.com/trueup/trueup/internal/event"
 	"github.com/trueup/trueup/internal/file"
+	"github.com/trueup/trueup/worker/verify"
 )
 
-// survived is how many crashes an event's own mark must survive to be poison.
-const survived = 2
+// What poison costs the others, however much of it there is:
+//
+//   - look-ups: none. Every file of a batch is asked about once. An event that panics is
+//     caught alone (step, verify.Look), one that the database refuses is found by
+//     halving what is written, with the answers kept. The exceptions: a panic over a
+//     whole search costs its files (at most 50) one look-up by id each, and one of Look
+//     itself, before it asks, costs no question but 2·log2(n) more fences.
+//   - transactions: k events that the database refuses among n cost at most
+//     2k·(log2(n)+1) that roll back.
+//   - waiting: a look-up that hangs holds up its own batch for verify's Patience, once;
+//     other batches go on.
+//   - restarts: an event that spins or eats the memory costs two (watchdog.go), one that
+//     kills the process outright three, and then it is parked.
+
+const (
+	// survived is how many crashes an event's own mark must survive to be poison.
+	survived = 2
+	// maxStack is how much of a stack is kept.
+	maxStack = 4096
+)
 
 // panicError is a panic turned into an error, with its stack.
 type panicError struct {
@@ -27,64 +47,143 @@ type panicError struct {
 
 func (p *panicError) Error() string { return fmt.Sprintf("panic: %v", p.value) }
 
-// settle brings every event to its end, or returns why it could not: a stop, or a
-// moved turn. A panic, or data that the database refuses, halves the batch until
-// the one event is found; that one is parked and the others go on.
-func (t *turn) settle(stop context.Context, pending []event.Pending) error {
-	err := t.guarded(stop, pending)
-	var panicked *panicError
-	switch {
-	case err == nil:
-		return nil
-	case !errors.As(err, &panicked) && !errors.Is(err, event.ErrUnstorable):
-		return err
-	case len(pending) > 1:
-		half := len(pending) / 2
-		return errors.Join(t.settle(stop, pending[:half]), t.settle(stop, pending[half:]))
-	}
-	return t.park(stop, pending[0], err)
+// step does pure work for one event while the watchdog looks, and returns its panic as
+// an error.
+func (t *turn) step(b *batch, p event.Pending, work func()) (err error) {
+	defer func() {
+		b.post.end()
+		if v := recover(); v != nil {
+			err = &panicError{value: v, stack: debug.Stack()}
+		}
+	}()
+	b.post.begin(p.ID)
+	work()
+	return nil
 }
 
-func (t *turn) guarded(stop context.Context, pending []event.Pending) (err error) {
+// guarded turns a panic of f into an error.
+func guarded(f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = &panicError{value: v, stack: debug.Stack()}
 		}
 	}()
-	return t.attempt(stop, pending)
+	return f()
 }
 
-// park settles one event as a dead letter without asking anybody about it.
-func (t *turn) park(stop context.Context, p event.Pending, cause error) error {
-	end := t.deadEnd(cause)
-	t.Logger.ErrorContext(stop, "event.parked", "event", p.ID, "file", p.FileID, "class", string(end.Class), "reason", end.Reason, "cause", cause.Error())
-	for {
-		err := t.write([]event.Pending{p}, nil, func(event.Pending, file.Result) event.End { return end })
-		if errors.Is(err, event.ErrUnstorable) {
-			p = scrubbed(p)
-			err = t.write([]event.Pending{p}, nil, func(event.Pending, file.Result) event.End { return end })
-		}
-		if err == nil {
-			return nil
-		}
-		if err := t.survive(stop, err); err != nil {
-			return err
+// look asks. Files over which Look itself panics are halved out; each of them gets the
+// panic as its own fault.
+func (t *turn) look(asks []verify.Ask) ([]verify.Answer, error) {
+	var answers []verify.Answer
+	err := guarded(func() (err error) {
+		answers, err = t.Look.Look(t.running, asks)
+		return err
+	})
+	var p *panicError
+	switch {
+	case !errors.As(err, &p):
+		return answers, err
+	case len(asks) == 1:
+		return []verify.Answer{{Fault: &file.Fault{Kind: file.Panicked, Stack: string(p.stack), Err: err}}}, nil
+	}
+	half := len(asks) / 2
+	first, err := t.look(asks[:half])
+	if err != nil {
+		return nil, err
+	}
+	second, err := t.look(asks[half:])
+	return append(first, second...), err
+}
+
+// writePart settles the first part of the batch. What the database refuses, or writing
+// panics over, is halved until the one event is found; that one is parked, and the
+// others go on.
+func (t *turn) writePart(b *batch) error {
+	part := b.parts[0]
+	var seen []file.Observation
+	for _, id := range unpoisoned(b, part) {
+		if o := b.answers[id].Observation; o != nil {
+			seen = append(seen, *o)
 		}
 	}
+	err := guarded(func() error {
+		return t.write(part, seen, func(p event.Pending, r file.Result) event.End { return t.endOf(b, p, r) })
+	})
+	var panicked *panicError
+	switch {
+	case err == nil:
+		b.parts = b.parts[1:]
+		return nil
+	case !errors.As(err, &panicked) && !errors.Is(err, event.ErrUnstorable):
+		return err
+	case len(part) > 1:
+		half := len(part) / 2
+		b.parts = append(b.parts[1:], part[:half], part[half:])
+		return nil
+	}
+	return b.condemn(err)
+}
+
+// condemn makes the one event of the first part poison. An event that is refused even
+// so is written without what a database could refuse.
+func (b *batch) condemn(cause error) error {
+	p := b.parts[0][0]
+	if b.poison[p.ID] == nil {
+		b.poison[p.ID] = cause
+		return nil
+	}
+	clean := scrubbed(p)
+	if reflect.DeepEqual(clean, p) {
+		return fmt.Errorf("park event %s: %w", p.ID, cause)
+	}
+	b.parts[0] = []event.Pending{clean}
+	return nil
+}
+
+// unpoisoned names the files of the events that are to be judged, each once.
+func unpoisoned(b *batch, part []event.Pending) []string {
+	var ids []string
+	named := map[string]bool{}
+	for _, p := range part {
+		if b.poison[p.ID] == nil && !named[p.FileID] {
+			named[p.FileID] = true
+			ids = append(ids, p.FileID)
+		}
+	}
+	return ids
+}
+
+// endOf asks the table; an event over which the table panics is poison.
+func (t *turn) endOf(b *batch, p event.Pending, r file.Result) (end event.End) {
+	if b.poison[p.ID] == nil {
+		err := t.step(b, p, func() { end = t.Table.End(p, b.answers[p.FileID], r) })
+		if err == nil {
+			return end
+		}
+		b.poison[p.ID] = err
+	}
+	return t.deadEnd(b.poison[p.ID])
 }
 
 func (t *turn) deadEnd(cause error) event.End {
-	a := &event.Attempt{At: t.Now().UTC(), Class: event.ClassTrueup, Reason: "poison", Version: t.Table.Version, Excerpt: excerpt(cause.Error(), 200)}
+	a := &event.Attempt{At: t.Now().UTC(), Class: event.ClassTrueup, Reason: reasonPoison, Version: t.Table.Version, Excerpt: excerpt(cause.Error(), 200)}
 	var panicked *panicError
+	var killer *killerError
 	switch {
 	case errors.As(cause, &panicked):
-		a.Reason, a.Excerpt = "panic", excerpt(cause.Error()+"\n"+string(panicked.stack), 4096)
+		a.Reason, a.Excerpt = reasonPanic, withStack(cause.Error(), string(panicked.stack))
+	case errors.As(cause, &killer):
+		a.Excerpt = withStack(cause.Error(), killer.stack)
 	case errors.Is(cause, event.ErrUnstorable):
 		a.Reason, a.Class = "unstorable", event.ClassDatabase
 	case errors.Is(cause, errUndecodable):
 		a.Reason = "undecodable"
 	}
 	return event.End{Kind: event.Dead, Reason: a.Reason, Class: a.Class, Attempt: a, Note: excerpt(cause.Error(), 200)}
+}
+
+func withStack(text, stack string) string {
+	return excerpt(strings.TrimSpace(text+"\n"+stack), maxStack)
 }
 
 // scrubbed drops what a database could refuse and keeps the body, which is bytes.
@@ -99,57 +198,82 @@ func excerpt(s string, n int) string {
 	return strings.ToValidUTF8(s[:min(n, len(s))], "")
 }
 
-var (
-	errUndecodable = errors.New("the envelope cannot be decoded")
-	errPoison      = errors.New("the process ended twice while this event was on trial")
-)
+var errUndecodable = errors.New("the envelope cannot be decoded")
 
-// suspect settles an envelope that was handed out before and not acked: a process
-// may have died of it. Its events are marked durably first and run apart from
-// everybody else; those whose mark has survived a crash run alone, and a mark that
-// has survived two is poison. Redelivery alone condemns nobody.
+// killerError is an event that was on trial when two processes ended.
+type killerError struct{ stack string }
+
+func (*killerError) Error() string { return "the process ended twice while this event was on trial" }
+
+// suspect settles an envelope that was handed out before and not acked: a process may
+// have died of it. Redelivery alone condemns nobody.
 func (t *turn) suspect(stop context.Context, d *event.Delivery) error {
 	if d.Err != nil {
-		return t.park(stop, undecodable(d), fmt.Errorf("%w: %w", errUndecodable, d.Err))
+		p := undecodable(d)
+		return t.settleKnowing(stop, []event.Pending{p}, map[string]error{p.ID: fmt.Errorf("%w: %w", errUndecodable, d.Err)})
 	}
 	pending := pendingOf([]*event.Delivery{d})
-	marks, err := t.mark(stop, pending)
+	t.Logger.WarnContext(stop, "envelope.suspect", "envelope", d.Envelope.ID, "delivered", d.Delivered, "events", len(pending))
+	return t.trial(stop, pending)
+}
+
+// trial settles events of which one may have ended a process. All that have no mark
+// are marked durably and run together, apart from everybody else; those whose mark has
+// survived a crash run alone, after one more mark; a mark that has survived two is
+// poison. Settling removes the mark.
+func (t *turn) trial(stop context.Context, pending []event.Pending) error {
+	marks, err := t.marks(stop, func(ctx context.Context) (map[string]event.Mark, error) { return t.Rows.Marks(ctx, idsOf(pending)) })
 	if err != nil {
 		return err
 	}
-	t.Logger.WarnContext(stop, "envelope.suspect", "envelope", d.Envelope.ID, "delivered", d.Delivered, "events", len(pending))
-	var together []event.Pending
+	poison := map[string]error{}
+	var together, parked, alone []event.Pending
 	for _, p := range pending {
-		if marks[p.ID].Survived == 0 {
+		switch m := marks[p.ID]; {
+		case m.Survived >= survived:
+			poison[p.ID] = &killerError{m.Stack}
+			parked = append(parked, p)
+		case m.Survived > 0:
+			alone = append(alone, p)
+		default:
 			together = append(together, p)
 		}
 	}
-	if len(together) > 0 {
-		if err := t.settle(stop, together); err != nil {
+	trials := [][]event.Pending{together}
+	for _, p := range alone {
+		trials = append(trials, []event.Pending{p})
+	}
+	if len(parked) > 0 {
+		if err := t.settleKnowing(stop, parked, poison); err != nil {
 			return err
 		}
 	}
-	for _, p := range pending {
-		switch {
-		case marks[p.ID].Survived >= survived:
-			err = t.park(stop, p, errPoison)
-		case marks[p.ID].Survived > 0:
-			err = t.settle(stop, []event.Pending{p})
-		}
-		if err != nil {
+	for _, one := range trials {
+		if err := t.try(stop, one); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (t *turn) mark(stop context.Context, pending []event.Pending) (map[string]event.Mark, error) {
-	ids := make([]string, len(pending))
-	for i, p := range pending {
-		ids[i] = p.ID
+// try marks the events and settles them.
+func (t *turn) try(stop context.Context, pending []event.Pending) error {
+	if len(pending) == 0 {
+		return nil
 	}
+	_, err := t.marks(stop, func(ctx context.Context) (map[string]event.Mark, error) {
+		return t.Rows.Mark(ctx, t.number, idsOf(pending))
+	})
+	if err != nil {
+		return err
+	}
+	return t.settle(stop, pending)
+}
+
+// marks repeats a reading or writing of marks until no outage is in the way.
+func (t *turn) marks(stop context.Context, f func(context.Context) (map[string]event.Mark, error)) (map[string]event.Mark, error) {
 	for {
-		marks, err := t.Rows.Mark(t.running, t.number, ids)
+		marks, err := f(t.running)
 		if err == nil {
 			return marks, nil
 		}
@@ -157,6 +281,14 @@ func (t *turn) mark(stop context.Context, pending []event.Pending) (map[string]e
 			return nil, err
 		}
 	}
+}
+
+func idsOf(pending []event.Pending) []string {
+	ids := make([]string, len(pending))
+	for i, p := range pending {
+		ids[i] = p.ID
+	}
+	return ids
 }
 
 // undecodable makes an event of bytes that are no envelope, so that they end as a

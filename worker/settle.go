@@ -32,11 +32,14 @@ const (
 	reasonStillPresent = "still_present" // announced deleted, yet ImageKit keeps answering 200
 	reasonGaveUp       = "gave_up"       // look-ups failed for RetryMaxAge
 	reasonLookAgain    = "look_again"
+	reasonPanic        = "panic"  // our own code panicked over it
+	reasonPoison       = "poison" // the process ended over it, more than once
 )
 
 // End is the table. Its rows, first match wins:
 //
 //	look-up        write                     event            end
+//	panicked       –                         any              dead at once, with the stack
 //	undecided      –                         any              retry, counted; after RETRY_MAX_AGE dead
 //	any            look_again: canary, fuse  any              retry; after RETRY_MAX_AGE dead
 //	any            look_again: nominated     any              retry when the absence can be confirmed
@@ -66,6 +69,9 @@ func (t Table) End(p event.Pending, a verify.Answer, r file.Result) event.End {
 
 func (t Table) undecided(p event.Pending, f *file.Fault) event.End {
 	attempt := t.attempt(f)
+	if f != nil && f.Kind == file.Panicked {
+		return event.End{Kind: event.Dead, Reason: attempt.Reason, Class: attempt.Class, Attempt: attempt, Note: excerpt(f.Error(), 200)}
+	}
 	if p.Waited >= t.RetryMaxAge {
 		return event.End{Kind: event.Dead, Reason: reasonGaveUp, Class: attempt.Class, Attempt: attempt,
 			Note: "ImageKit could not be asked about the file for " + t.RetryMaxAge.String() + "; the last answer was: " + attempt.Reason}
@@ -153,8 +159,11 @@ func (t Table) attempt(f *file.Fault) *event.Attempt {
 		return a
 	}
 	a.Reason, a.Status, a.RequestID, a.Excerpt = string(f.Kind), f.Status, f.RequestID, f.Excerpt
-	if f.Kind == file.BadRequest {
+	switch f.Kind {
+	case file.BadRequest:
 		a.Class = event.ClassTrueup
+	case file.Panicked:
+		a.Class, a.Reason, a.Excerpt = event.ClassTrueup, reasonPanic, withStack(f.Error(), f.Stack)
 	}
 	return a
 }

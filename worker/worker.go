@@ -53,6 +53,10 @@ type Rows interface {
 	// Mark durably marks events as on trial and says how many crashes each one's
 	// mark had survived before. Settling an event removes its mark.
 	Mark(ctx context.Context, turn int64, ids []string) (map[string]event.Mark, error)
+	// Marks says which of these events have a mark standing.
+	Marks(ctx context.Context, ids []string) (map[string]event.Mark, error)
+	// Blame marks events that are about to end this process, with what they were doing.
+	Blame(ctx context.Context, turn int64, ids []string, stack string) error
 	Ping(ctx context.Context) error
 }
 
@@ -73,7 +77,12 @@ type Config struct {
 	Logger  *slog.Logger // nil: slog.Default
 	Now     func() time.Time
 
-	// InFlight is how many batches are under way at once; zero means 4.
+	// Watchdog ends the process over an event that does not come to an end; nil: nothing
+	// does. It watches one worker.
+	Watchdog *Watchdog
+
+	// InFlight is how many batches of envelopes, and as many of retries, are under way at
+	// once; zero means 4.
 	InFlight int
 	// BatchEvents is how many events a batch gathers at most; zero means 500. One
 	// envelope is never split, so a batch may hold up to one envelope more.
@@ -96,6 +105,8 @@ type Worker struct {
 	turn   atomic.Int64
 	active atomic.Bool
 	held   held
+	// plant misbehaves in builds for tests of poison; see plant_on.go.
+	plant func(event.Pending)
 }
 
 // New returns a worker that does nothing until Run.
@@ -127,7 +138,7 @@ func New(c Config) (*Worker, error) {
 	if c.Table.Now == nil {
 		c.Table.Now = c.Now
 	}
-	return &Worker{Config: c, gate: &gate{log: c.Logger, now: c.Now}, held: held{log: c.Logger}}, nil
+	return &Worker{Config: c, gate: &gate{log: c.Logger, now: c.Now}, held: held{log: c.Logger}, plant: plant}, nil
 }
 
 // State is what `status` shows of a worker.
@@ -196,6 +207,12 @@ func (w *Worker) work(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return t.envelopes(gctx) })
 	g.Go(func() error { return t.retries(gctx) })
+	if w.Watchdog != nil {
+		w.Watchdog.log, w.Watchdog.blame = w.Logger, func(ctx context.Context, ids []string, stack string) error {
+			return w.Rows.Blame(ctx, begun.Number, ids, stack)
+		}
+	}
+	g.Go(func() error { return w.Watchdog.run(gctx) })
 	g.Go(func() error { return w.held.extend(gctx, w.ExtendEvery) })
 	g.Go(func() error { return t.untilResumed(gctx) })
 	if w.Begun != nil {

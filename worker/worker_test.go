@@ -39,12 +39,27 @@ type doors struct {
 	retries map[string]event.Pending // by event id
 	dueAt   map[string]time.Time
 	marks   map[string]int
+	stacks  map[string]string
 	settles int
 	looks   []string // fileIds asked about, in order
 	turn    int64
 	paused  bool // at the begin of a turn
 	lease   bool // paused, as the lease has it
 	reads   int  // of the lease
+
+	nextDue time.Time // at the begin of a turn
+	blamed  []string
+	// withObservation are the files that came with an observation in the settling under
+	// way.
+	withObservation map[string]bool
+	watchdog        *Watchdog
+
+	// hang is called for each file asked about, step for each event's own step, without
+	// mu.
+	hang     func(fileID string)
+	step     func(id string)
+	tableNow func() time.Time
+	onAnswer func(verify.Ask, *verify.Answer)
 
 	// Faults; each may change doors under mu.
 	onLook   func(asks []verify.Ask) error
@@ -54,7 +69,7 @@ type doors struct {
 
 func newDoors(t *testing.T) *doors {
 	return &doors{t: t, queue: make(chan *event.Delivery, 100), ends: map[string]event.End{}, retries: map[string]event.Pending{},
-		dueAt: map[string]time.Time{}, marks: map[string]int{}}
+		dueAt: map[string]time.Time{}, marks: map[string]int{}, stacks: map[string]string{}}
 }
 
 func (d *doors) Next(ctx context.Context) (*event.Delivery, error) {
@@ -71,6 +86,16 @@ func (d *doors) HoldTurn(ctx context.Context, work func(context.Context) error) 
 }
 
 func (d *doors) Look(_ context.Context, asks []verify.Ask) ([]verify.Answer, error) {
+	answers, err := d.answer(asks)
+	for _, a := range asks {
+		if err == nil && d.hang != nil {
+			d.hang(a.FileID)
+		}
+	}
+	return answers, err
+}
+
+func (d *doors) answer(asks []verify.Ask) ([]verify.Answer, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.onLook != nil {
@@ -82,6 +107,9 @@ func (d *doors) Look(_ context.Context, asks []verify.Ask) ([]verify.Answer, err
 	for i, a := range asks {
 		d.looks = append(d.looks, a.FileID)
 		answers[i].Observation = &file.Observation{FileID: a.FileID, How: file.LookUp, Snapshot: &file.Snapshot{ID: a.FileID}}
+		if d.onAnswer != nil {
+			d.onAnswer(a, &answers[i])
+		}
 	}
 	return answers, nil
 }
@@ -93,7 +121,7 @@ func (d *doors) BeginTurn(context.Context) (event.Turn, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.turn++
-	return event.Turn{Number: d.turn, Paused: d.paused}, nil
+	return event.Turn{Number: d.turn, Paused: d.paused, NextDue: d.nextDue}, nil
 }
 
 func (d *doors) Turn(context.Context) (event.Turn, error) {
@@ -103,10 +131,14 @@ func (d *doors) Turn(context.Context) (event.Turn, error) {
 	return event.Turn{Number: d.turn, Paused: d.lease}, nil
 }
 
-func (d *doors) Settle(_ context.Context, turn int64, pending []event.Pending, _ []file.Observation, end func(event.Pending, file.Result) event.End) (event.Settled, error) {
+func (d *doors) Settle(_ context.Context, turn int64, pending []event.Pending, seen []file.Observation, end func(event.Pending, file.Result) event.End) (event.Settled, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.settles++
+	d.withObservation = map[string]bool{}
+	for _, o := range seen {
+		d.withObservation[o.FileID] = true
+	}
 	if turn != d.turn {
 		return event.Settled{}, event.ErrTurnMoved
 	}
@@ -159,15 +191,37 @@ func (d *doors) Due(context.Context, int) (due []event.Pending, next time.Time, 
 	return due, next, nil
 }
 
+func (d *doors) Marks(_ context.Context, ids []string) (map[string]event.Mark, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	standing := map[string]event.Mark{}
+	for _, id := range ids {
+		standing[id] = event.Mark{Survived: d.marks[id], Stack: d.stacks[id]}
+	}
+	return standing, nil
+}
+
 func (d *doors) Mark(_ context.Context, _ int64, ids []string) (map[string]event.Mark, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	before := map[string]event.Mark{}
 	for _, id := range ids {
-		before[id] = event.Mark{Survived: d.marks[id]}
+		before[id] = event.Mark{Survived: d.marks[id], Stack: d.stacks[id]}
 		d.marks[id]++
 	}
 	return before, nil
+}
+
+// Blame counts as the rows do: what this turn has marked has its mark already.
+func (d *doors) Blame(_ context.Context, _ int64, ids []string, stack string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, id := range ids {
+		d.marks[id] = max(d.marks[id], 1)
+		d.stacks[id] = stack
+	}
+	d.blamed = append(d.blamed, ids...)
+	return nil
 }
 
 // envelope puts an envelope of events into the queue; each event is named after its
@@ -196,10 +250,13 @@ func (d *doors) note(list *[]string, id string) {
 
 // run starts a worker on the doors and returns the function that stops it and waits.
 func (d *doors) run(ctx context.Context) (w *Worker, stop func()) {
-	w, err := New(Config{Queue: d, Turns: d, Look: d, Rows: d, Logger: slog.New(slog.DiscardHandler),
-		Table: Table{NotFoundGrace: 10 * time.Second, RetryMaxAge: time.Hour}})
+	w, err := New(Config{Queue: d, Turns: d, Look: d, Rows: d, Logger: slog.New(slog.DiscardHandler), Watchdog: d.watchdog,
+		Table: Table{NotFoundGrace: 10 * time.Second, RetryMaxAge: time.Hour, Now: d.tableNow}})
 	if err != nil {
 		d.t.Fatal(err)
+	}
+	if d.step != nil {
+		w.plant = func(p event.Pending) { d.step(p.ID) }
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
