@@ -19,6 +19,8 @@ type gathered struct {
 	// rows that could be.
 	sound  map[string]bool
 	others []string
+	// kept are up to two live rows that are not announced deleted, suspect ones too.
+	kept []string
 	// rests is the first and last file that rests on a ticket.
 	rests map[string][2]string
 	// originals are the event ids of the dead letters replayed in this call.
@@ -50,7 +52,13 @@ func (g *gathered) canary(o *file.Observation, announced map[string]bool) bool {
 			return true
 		}
 	}
-	for _, id := range g.others {
+	// A key of another account makes every row suspect, one look after another. Its
+	// listing must not stand in for them then, unless ImageKit itself has announced it.
+	others := g.others
+	if !announced[o.FileID] {
+		others = g.kept
+	}
+	for _, id := range others {
 		if id != o.FileID {
 			return false
 		}
@@ -179,8 +187,9 @@ func pairs(into map[string]string) func(pgx.Rows) error {
 
 // soundRow says that a live row can stand as a canary: neither suspect nor announced
 // deleted.
-const soundRow = `NOT EXISTS (SELECT FROM trueup.file_state s WHERE s.file_id = f.file_id AND s.suspect_at IS NOT NULL)
-	AND NOT EXISTS (SELECT FROM trueup.retries r WHERE r.file_id = f.file_id AND r.kind = 'file.deleted')`
+const soundRow = `NOT EXISTS (SELECT FROM trueup.file_state s WHERE s.file_id = f.file_id AND s.suspect_at IS NOT NULL) AND ` + notAnnounced
+
+const notAnnounced = `NOT EXISTS (SELECT FROM trueup.retries r WHERE r.file_id = f.file_id AND r.kind = 'file.deleted')`
 
 // queueBeside reads what the files' own rows do not tell: canaries and tickets.
 func (g *gathered) queueBeside(b *pgx.Batch, c *settlement) {
@@ -211,6 +220,11 @@ func (g *gathered) queueBeside(b *pgx.Batch, c *settlement) {
 		b.Queue(`SELECT f.file_id FROM public.imagekit_files f WHERE NOT f.file_id = ANY($1) AND `+soundRow+` LIMIT 2`, nonNil(announced)).
 			Query(func(rows pgx.Rows) (err error) {
 				g.others, err = pgx.CollectRows(rows, pgx.RowTo[string])
+				return err
+			})
+		b.Queue(`SELECT f.file_id FROM public.imagekit_files f WHERE NOT f.file_id = ANY($1) AND `+notAnnounced+` LIMIT 2`, nonNil(announced)).
+			Query(func(rows pgx.Rows) (err error) {
+				g.kept, err = pgx.CollectRows(rows, pgx.RowTo[string])
 				return err
 			})
 	}
