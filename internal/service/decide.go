@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/trueup/trueup/internal/file"
+	"github.com/trueup/trueup/internal/operator"
 	"github.com/trueup/trueup/worker"
 	"github.com/trueup/trueup/worker/verify"
 )
@@ -25,13 +26,17 @@ func (s *Service) decider() error {
 	s.worker, err = worker.New(worker.Config{
 		Queue: s.Queue, Turns: s.Queue, Look: s.verifier, Rows: s.Rows,
 		Table: worker.Table{NotFoundGrace: c.Timing.NotFoundGrace, RetryMaxAge: c.Timing.RetryMaxAge, Version: s.Version, Jitter: 20},
-		Begun: s.probeSearch,
+		Begun: s.begun,
 		Settled: func(ids []string) {
 			// A lost notice costs whoever waits a second.
 			_ = s.Queue.Tell(topicSettled, []byte(strings.Join(ids, " ")))
 		},
 		Metrics: worker.NewMetrics(s.Registry), Logger: s.Logger, Now: s.Now, Drain: c.Listen.Drain * 2 / 3,
 	})
+	if err != nil {
+		return err
+	}
+	s.runner, err = operator.NewRunner(operator.RunnerConfig{Work: s.Rows, Queue: s.Queue, Logger: s.Logger})
 	return err
 }
 

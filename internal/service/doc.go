@@ -12,5 +12,6 @@
 //	receive.go   step 1, ingest, on the queue
 //	decide.go    step 3, worker and verify, on queue, ImageKit and rows
 //	operate.go   the operator API's Service over all of them
+//	jobs.go      the verbs on dead letters, and the runner of jobs beside the worker
 //	notices.go   lossy notices between processes: settled reports, pause and resume
 package service

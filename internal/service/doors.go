@@ -37,6 +37,7 @@ type Rows interface {
 	Passport(ctx context.Context, fileID string) (store.Passport, error)
 	Status(ctx context.Context) (store.Status, error)
 	SetPaused(ctx context.Context, paused bool, act store.Act) (store.Paused, error)
+	Letters
 }
 
 // Doors are the outside of a process. A door that the role does not use is nil.
@@ -120,8 +121,26 @@ func QueueConfig(c *config.Config, log *slog.Logger) queue.Config {
 func storeConfig(c *config.Config, log *slog.Logger) store.Config {
 	return store.Config{
 		URL: c.Database.URL.Reveal(), MaxConns: int32(c.Database.Conns), AbsentConfirm: c.Timing.AbsentConfirm,
-		ClaimWindow: c.Ownership.ClaimWindow, Ownership: store.Ownership(c.Ownership.Mode), Logger: log,
+		ClaimWindow: c.Ownership.ClaimWindow, Ownership: store.Ownership(c.Ownership.Mode), Logger: log, Secrets: secretsOf(c),
+		Retain: store.Retention{Caller: c.Retain.DeadCaller, ImageKit: c.Retain.DeadImageKit, Database: c.Retain.DeadDatabase, Trueup: c.Retain.DeadTrueup,
+			Ledger: c.Retain.Ledger, Tombstones: c.Retain.Tombstones},
 	}
+}
+
+// secretsOf are all that must never stand in a dead letter.
+func secretsOf(c *config.Config) [][]byte {
+	all := []string{c.ImageKit.PrivateKey.Reveal(), c.Callers.Secret.Reveal()}
+	all = append(append(all, c.ImageKit.WebhookSecrets.Reveal()...), c.Ownership.Keys.Reveal()...)
+	for _, t := range c.OperatorTokens() {
+		all = append(all, t.Value.Reveal())
+	}
+	var out [][]byte
+	for _, secret := range all {
+		if secret != "" {
+			out = append(out, []byte(secret))
+		}
+	}
+	return out
 }
 
 // keysOf are the keys that seal tickets and report ids: the configured ones, else one

@@ -10,6 +10,7 @@ import (
 const (
 	topicSettled = "settled" // payload: event ids, separated by spaces
 	topicControl = "control" // payload: "pause" or "resume"
+	topicJobs    = "jobs"    // no payload: an operator's job has begun or was cancelled
 )
 
 // settledNotices wakes those who wait for a report.

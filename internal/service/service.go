@@ -37,6 +37,7 @@ type Service struct {
 	settled  *settledNotices
 	verifier *verify.Verifier // nil without the worker
 	worker   *worker.Worker   // nil without the worker
+	runner   *operator.Runner // nil without the worker
 	draining chan struct{}    // closed when the process is about to stop
 
 	public, ops *http.Server // public is nil without ingest
@@ -182,6 +183,7 @@ func (s *Service) hear() (stop func(), err error) {
 		on(topicSettled, s.settled.heard)
 	}
 	if s.decides() {
+		on(topicJobs, func([]byte) { s.runner.Wake() })
 		on(topicControl, func(payload []byte) { s.worker.SetPaused(string(payload) == controlPause, "") })
 	}
 	if err != nil {
