@@ -75,7 +75,7 @@ func TestBadAnswersAboutOneFile(t *testing.T) {
 	for i, id := range ids {
 		b := badAnswers(id, other, false)[i]
 		b.fault["path"], b.fault["fileId"], b.fault["times"] = "/v1/files/*/details", id, times
-		number[b.name] = in.plant(b.fault)
+		number[b.name] = in.plantFault(b.fault)
 	}
 	for _, id := range ids {
 		in.hint(id)
@@ -111,7 +111,7 @@ func TestBadAnswersToASearch(t *testing.T) {
 			ids := in.generate("/"+strings.ToLower(b.name), 6)
 			fault := badAnswers(ids[0], other, true)[i].fault
 			fault["path"], fault["fileId"], fault["times"] = "/v1/files", ids[0], 2
-			number := in.plant(fault)
+			number := in.plantFault(fault)
 			in.reportMany("ann", ids)
 			accepted += len(ids)
 			in.settledOnce(accepted)
@@ -119,7 +119,7 @@ func TestBadAnswersToASearch(t *testing.T) {
 				in.t.Error("no search was answered so: this proves nothing")
 			}
 			in.nothingParked()
-			in.heal()
+			in.healFaults()
 		}))
 	}
 	in.dev.neverEnded()
@@ -136,7 +136,7 @@ func TestOneFileAlwaysFails(t *testing.T) {
 	in.reportMany("ann", others[:1])
 	in.awaitRow(others[0])
 
-	in.plant(map[string]any{"fileId": bad, "path": "/v1/files/*/details", "status": 500, "body": map[string]any{"message": "planted trouble"}, "headers": map[string]string{"X-Ik-Requestid": "planted-request"}})
+	in.plantFault(map[string]any{"fileId": bad, "path": "/v1/files/*/details", "status": 500, "body": map[string]any{"message": "planted trouble"}, "headers": map[string]string{"X-Ik-Requestid": "planted-request"}})
 	report := []byte(fmt.Sprintf("{ \"fileId\" :%q,\n\t\"extra\":\"é\\u0000\" }", bad))
 	in.call("ann", "POST", "/save-metadata", report).want(t, http.StatusAccepted)
 	hook := fmt.Sprintf(`{"type":"file.updated",  "id":"odd-1","created_at":"2026-01-02T03:04:05.678Z","data":{"fileId":%q,"x":"\u00e9 \u0000"}}`, bad)
@@ -150,7 +150,7 @@ func TestOneFileAlwaysFails(t *testing.T) {
 	in.reportMany("ann", others)
 
 	in.settles(time.Minute)
-	in.heal()
+	in.healFaults()
 	if n := in.count(`SELECT count(*) FROM trueup.ledger l WHERE file_id = ANY($1) AND at > (SELECT min(created_at) FROM trueup.dead_letters)`, others); n != 0 {
 		t.Errorf("%d of the other files' events waited until the bad one was given up", n)
 	}

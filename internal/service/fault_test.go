@@ -17,8 +17,8 @@ import (
 // What the tests of outages and bad answers share: faults that are planted and proved
 // to have fired, and the signs by which those outside see what trueup makes of them.
 
-// plant adds a fault to the emulator and returns its number.
-func (in *installation) plant(fault map[string]any) int {
+// plantFault adds a fault to the emulator and returns its number.
+func (in *installation) plantFault(fault map[string]any) int {
 	in.t.Helper()
 	id, _ := in.control("POST", "faults", fault).get(in.t, "id").(float64)
 	if id < 1 {
@@ -27,8 +27,8 @@ func (in *installation) plant(fault map[string]any) int {
 	return int(id)
 }
 
-// heal removes all faults.
-func (in *installation) heal() {
+// healFaults removes all faults.
+func (in *installation) healFaults() {
 	in.t.Helper()
 	in.control("DELETE", "faults", nil)
 }

@@ -41,7 +41,7 @@ func TestImageKitIsAway(t *testing.T) {
 			ids := in.generate("/away-"+strings.ToLower(c.name), 8)
 			before, lines := in.stats().Faults, in.lines()
 			c.fault["path"] = "/v1/*"
-			in.plant(c.fault)
+			in.plantFault(c.fault)
 			reports := in.reportMany("ann", ids)
 			in.hint(ids[0])
 			in.awaitOutage("imagekit")
@@ -52,7 +52,7 @@ func TestImageKitIsAway(t *testing.T) {
 				in.t.Errorf("%d events ended although nobody could be asked", n-lines)
 			}
 			in.stillReady("imagekit")
-			in.heal()
+			in.healFaults()
 			accepted += len(ids) + 2
 			in.settledOnce(accepted)
 			in.outcomeIs("ann", reports[0], "verified")
@@ -86,8 +86,8 @@ func TestKeyOfAnotherAccount(t *testing.T) {
 	// What vouched for the key a moment ago is forgotten with the process.
 	in.dev.stop()
 	fired := in.stats().Faults
-	in.plant(map[string]any{"path": "/v1/files/*/details", "status": 404, "body": map[string]any{"message": "The requested file does not exist."}})
-	in.plant(map[string]any{"path": "/v1/files", "status": 200, "body": []any{}})
+	in.plantFault(map[string]any{"path": "/v1/files/*/details", "status": 404, "body": map[string]any{"message": "The requested file does not exist."}})
+	in.plantFault(map[string]any{"path": "/v1/files", "status": 200, "body": []any{}})
 	in.dev.restart()
 	in.answers(in.env["TRUEUP_URL"] + "/readyz")
 	for _, id := range ids {
@@ -97,7 +97,7 @@ func TestKeyOfAnotherAccount(t *testing.T) {
 	if n := len(in.rows()); n != len(ids) {
 		t.Errorf("%d of %d rows are left", n, len(ids))
 	}
-	in.heal()
+	in.healFaults()
 	in.settledOnce(2 * len(ids))
 	for id, r := range before {
 		if in.rows()[id].XMin != r.XMin {

@@ -63,7 +63,7 @@ func TestStopUnderLoad(t *testing.T) {
 	in.webhooks(false)
 	in.settings(map[string]any{"rateLimit": map[string]any{"perSecond": 0, "burst": 0}})
 	ids := in.generate("/stop", 300)
-	in.plant(map[string]any{"path": "/v1/files*", "latency": "50ms"})
+	in.plantFault(map[string]any{"path": "/v1/files*", "latency": "50ms"})
 	stopped := make(chan struct{})
 	l := in.under(ids, func() {
 		in.dev.stop()
@@ -76,7 +76,7 @@ func TestStopUnderLoad(t *testing.T) {
 	<-stopped
 	l.wg.Wait()
 	in.settles(time.Minute)
-	in.heal()
+	in.healFaults()
 	in.owned(len(ids), "ann")
 	if n := in.lines(); n < len(ids) {
 		t.Errorf("%d events have an end, at least %d were accepted", n, len(ids))
@@ -101,7 +101,7 @@ func TestFrozenWorkerWritesNothing(t *testing.T) {
 	frozen := a.active()
 	ops := a.opsOf(frozen)
 	ids := a.generate("/frozen", 3)
-	number := a.plant(map[string]any{"path": "/v1/files/*/details", "fileId": ids[0], "latency": "3s", "times": 1})
+	number := a.plantFault(map[string]any{"path": "/v1/files/*/details", "fileId": ids[0], "latency": "3s", "times": 1})
 	a.hint(ids[0])
 	testenv.Eventually(t, time.Minute, func() error {
 		if a.fired()[number] == 0 {
