@@ -152,13 +152,13 @@ func TestI15HangingRetriesHoldNoOtherBack(t *testing.T) {
 		defer stop()
 		time.Sleep(time.Minute) //nolint:forbidigo // synctest's clock, not the wall's
 		d.wantEnds(t, map[string]event.EndKind{"healthy": event.Done})
+		close(release)
+		synctest.Wait()
 		for id, n := range d.asked() {
 			if n != 1 {
 				t.Errorf("%s was under way %d times", id, n)
 			}
 		}
-		close(release)
-		synctest.Wait()
 		d.wantEnds(t, map[string]event.EndKind{"healthy": event.Done, "hang0": event.Done, "hang1": event.Done, "hang2": event.Done})
 	})
 }

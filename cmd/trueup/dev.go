@@ -129,7 +129,7 @@ func (s *stage) run(ctx context.Context) (err error) {
 
 // serve runs what is started until ctx is done or one part fails.
 func (s *stage) serve(ctx context.Context, doors *service.Opened, imagekit *emulator.Emulator, postgres *localpg.Server) error {
-	svc, err := service.New(service.Config{Config: s.config, Version: thisBuild().Version, Logger: s.log}, doors.Doors)
+	svc, err := service.New(service.Config{Config: s.config, Version: thisBuild().Version, Logger: s.log, Restart: restart}, doors.Doors)
 	if err != nil {
 		return errors.Join(err, imagekit.Close())
 	}

@@ -57,7 +57,7 @@ func (p *program) runRole(ctx context.Context, role config.Role) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, doors.Close()) }()
-	svc, err := service.New(service.Config{Config: c, Version: version, Logger: log}, doors.Doors)
+	svc, err := service.New(service.Config{Config: c, Version: version, Logger: log, Restart: restart}, doors.Doors)
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,7 @@ type Config struct {
 	Queue     Queue     `title:"Queue"`
 	Ownership Ownership `title:"Ownership"`
 	Timing    Timing    `title:"Patience"`
+	Watchdog  Watchdog  `title:"Watchdog"`
 	Retain    Retain    `title:"Retention"`
 	Operator  Operator  `title:"Operator"`
 	Log       Log       `title:"Logs"`
@@ -66,6 +67,7 @@ type ImageKit struct {
 	BaseURL        string        `env:"IMAGE_KIT_BASE_URL,default=https://api.imagekit.io" roles:"serve worker" check:"baseurl" doc:"origin of ImageKit's management API (the SDKs' own name)"`
 	RateMax        float64       `env:"TRUEUP_API_RATE_MAX,default=1000" roles:"serve worker dev" check:"positive" doc:"most calls a second to ImageKit, whatever its headers allow"`
 	Timeout        time.Duration `env:"TRUEUP_API_TIMEOUT,default=10s" roles:"serve worker dev" check:"positive" doc:"how long one answer of ImageKit may take"`
+	Patience       time.Duration `env:"TRUEUP_API_PATIENCE,default=3s" roles:"serve worker dev" check:"positive" doc:"how long all tries of one look-up may take before its event is retried later; a file that hangs holds up those of its batch as long"`
 }
 
 // Database is where the rows are.
@@ -103,6 +105,13 @@ type Timing struct {
 	AbsentConfirm   time.Duration `env:"TRUEUP_ABSENT_CONFIRM,default=60s" dev:"1s" roles:"serve worker dev" check:"positive" doc:"time between the two 404s that remove a row nobody announced deleted"`
 	RetryMaxAge     time.Duration `env:"TRUEUP_RETRY_MAX_AGE,default=24h" roles:"serve worker dev" check:"positive" doc:"how long a failing event is retried before it is parked"`
 	ReportRetention time.Duration `env:"TRUEUP_REPORT_RETENTION,default=720h" roles:"serve ingest dev" check:"positive" doc:"how long a report can be asked about"`
+}
+
+// Watchdog is when an event that does not come to an end restarts the process, to be
+// tried alone and then parked.
+type Watchdog struct {
+	StepLimit   time.Duration `env:"TRUEUP_STEP_LIMIT,default=5s" roles:"serve worker dev" check:"positive" doc:"how long pure work on one event may take; longer, and the process restarts and tries the event alone"`
+	MemoryLimit Bytes         `env:"TRUEUP_MEMORY_LIMIT" roles:"serve worker dev" check:"notnegative" doc:"memory beyond which an event at work is taken for the cause, and the process restarts; unset: GOMEMLIMIT, else 80 % of what the container or the machine has"`
 }
 
 // Retain is how long what has ended is remembered. What is older goes in small slices,

@@ -13,10 +13,11 @@ import (
 // decider is step 3: worker and verifier on the queue, ImageKit and the rows.
 func (s *Service) decider() error {
 	c := s.Config.Config
+	dog := s.watchdog()
 	var err error
 	s.verifier, err = verify.New(verify.Config{
 		Library: s.Library, Fences: s.Rows, LiveFiles: s.Rows.LiveFiles,
-		Prove:   s.prove,
+		Prove: s.prove, Patience: c.ImageKit.Patience, Step: dog.Step,
 		Budget:  verify.BudgetConfig{MaxRate: c.ImageKit.RateMax},
 		Metrics: verify.NewMetrics(s.Registry),
 	})
@@ -31,7 +32,7 @@ func (s *Service) decider() error {
 			// A lost notice costs whoever waits a second.
 			_ = s.Queue.Tell(topicSettled, []byte(strings.Join(ids, " ")))
 		},
-		Metrics: worker.NewMetrics(s.Registry), Logger: s.Logger, Now: s.Now, Drain: c.Listen.Drain * 2 / 3,
+		Watchdog: dog, Metrics: worker.NewMetrics(s.Registry), Logger: s.Logger, Now: s.Now, Drain: c.Listen.Drain * 2 / 3,
 	})
 	if err != nil {
 		return err

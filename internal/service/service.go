@@ -27,6 +27,9 @@ type Config struct {
 	Version  string
 	Logger   *slog.Logger         // nil: nobody hears
 	Registry *prometheus.Registry // nil: one of its own
+	// Restart puts a new process in this one's place when the watchdog finds an event
+	// that does not come to an end; nil: there is no watchdog.
+	Restart func(reason string)
 }
 
 // Service is one process: the parts its role needs, joined.

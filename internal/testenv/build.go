@@ -4,26 +4,31 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
-// Trueup builds the real binary, once per test binary, and returns its path. It is
-// built with the race detector when the tests are.
-func Trueup(t testing.TB) string {
+// Trueup builds the real binary, once per test binary and set of build tags, and
+// returns its path. It is built with the race detector when the tests are. With the
+// tag planted its worker misbehaves on request; see worker/plant_on.go.
+func Trueup(t testing.TB, tags ...string) string {
 	t.Helper()
-	return build(t, "github.com/trueup/trueup/cmd/trueup", raceBuilt)
+	return build(t, "github.com/trueup/trueup/cmd/trueup", raceBuilt, tags...)
 }
 
 // build compiles a command of this module once per test binary.
-func build(t testing.TB, command string, race bool) string {
+func build(t testing.TB, command string, race bool, tags ...string) string {
 	t.Helper()
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
-	if done, ok := shared.built[command]; ok {
+	key := strings.Join(append([]string{command}, tags...), ",")
+	if done, ok := shared.built[key]; ok {
 		return done
 	}
-	to := filepath.Join(shared.folder(t, "bin"), path.Base(command))
-	args := []string{"build", "-o", to}
+	// Each set of tags has a folder of its own, so that the program keeps its name.
+	folder := filepath.Join(append([]string{shared.folder(t, "bin")}, tags...)...)
+	to := filepath.Join(folder, path.Base(command))
+	args := []string{"build", "-o", to, "-tags", strings.Join(tags, ",")}
 	if race {
 		args = append(args, "-race")
 	}
@@ -32,6 +37,6 @@ func build(t testing.TB, command string, race bool) string {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("testenv: build %s: %v\n%s", command, err, out)
 	}
-	shared.built[command] = to
+	shared.built[key] = to
 	return to
 }

@@ -29,7 +29,7 @@ type session struct {
 
 	programs localpg.Programs
 	postgres *localpg.Server
-	built    map[string]string // import path → binary
+	built    map[string]string // import path and tags → binary
 }
 
 // Main runs a package's tests, then stops what they shared and looks for
