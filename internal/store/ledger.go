@@ -143,8 +143,9 @@ func (w *writing) lines() []line {
 	var out []line
 	told := map[string]bool{}
 	for i := range w.ends {
-		if e := &w.ends[i]; e.end.Kind != event.Retry {
-			out = append(out, eventLine(e))
+		if e := w.ends[i]; e.end.Kind != event.Retry {
+			e.end.Note = w.secrets.text(e.end.Note)
+			out = append(out, eventLine(&e))
 			told[e.FileID] = true
 		}
 	}

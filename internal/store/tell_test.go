@@ -123,6 +123,36 @@ func TestStatus(t *testing.T) {
 	}
 }
 
+func TestBlame(t *testing.T) {
+	r := newRig(t)
+	p := webhook("f1")
+	mark := func(want event.Mark) {
+		t.Helper()
+		got, err := r.st.Mark(r.ctx, r.turn, []string{p.ID})
+		if err != nil || got[p.ID] != want {
+			t.Errorf("mark %+v, %v; want %+v", got, err, want)
+		}
+	}
+	blame := func(stack string) {
+		t.Helper()
+		for range 2 { // its answer may be lost
+			if err := r.st.Blame(r.ctx, r.turn, []string{p.ID}, stack); err != nil {
+				t.Fatal(err)
+			}
+		}
+		turn, err := r.st.BeginTurn(r.ctx) // the process ends
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.turn = turn.Number
+	}
+	blame("spin.go:1\x00")
+	mark(event.Mark{Survived: 1, Stack: "spin.go:1\uFFFD"})
+	blame("spin.go:2") // on trial: one crash is one mark
+	mark(event.Mark{Survived: 2, Stack: "spin.go:2"})
+	wantErr(t, r.st.Blame(r.ctx, r.turn-1, []string{p.ID}, "x"), event.ErrTurnMoved)
+}
+
 func TestMark(t *testing.T) {
 	r := newRig(t)
 	p := webhook("f1")
