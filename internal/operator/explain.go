@@ -21,8 +21,10 @@ func Explain(p Passport) []string {
 		told = append(told, sentence{l.At, tellLine(l)})
 	}
 	for _, d := range p.DeadLetters {
+		told = append(told, tellTries(d)...)
 		told = append(told, sentence{d.CreatedAt, tellDeadLetter(d)})
 	}
+	told = append(told, tellActs(p)...)
 	slices.SortStableFunc(told, func(a, b sentence) int { return a.at.Compare(b.at) })
 
 	var out []string
@@ -89,6 +91,8 @@ func tellLine(l Line) string {
 type detail struct {
 	Who  string `json:"who"`
 	Note string `json:"note"`
+
+	DeadLetter string `json:"deadLetter"`
 }
 
 func detailOf(l Line) detail {
@@ -124,6 +128,8 @@ func ownDoing(l Line) string {
 		return "trueup looked at the file for events that go on waiting"
 	case "trueup security":
 		return "security note: " + flags.of(l.Reason)
+	case "operator discard":
+		return fmt.Sprintf("operator %s discarded dead letter %s", cmp.Or(detailOf(l).Who, "somebody"), detailOf(l).DeadLetter)
 	case "operator assign":
 		return fmt.Sprintf("operator %s assigned the file to %s", cmp.Or(detailOf(l).Who, "somebody"), quoted(l.User))
 	}
@@ -136,7 +142,7 @@ func ownDoing(l Line) string {
 
 func tellDeadLetter(d DeadLetter) string {
 	s := fmt.Sprintf("event %s was parked as dead letter %s after %s, %s must act: %s",
-		d.EventID, d.ID, counted(d.Attempts, "counted attempt"), actors.of(d.Class), reasons.of(d.Reason))
+		d.EventID, d.ID, counted(triesBefore(d), "counted attempt"), actors.of(d.Class), reasons.of(d.Reason))
 	if d.Note != "" {
 		s += " (" + d.Note + ")"
 	}

@@ -1,9 +1,12 @@
 package operator
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/trueup/trueup/internal/event"
 )
 
 func TestExplain(t *testing.T) {
@@ -47,6 +50,21 @@ func TestExplain(t *testing.T) {
 			"There is no row yet: event E6 waits until 2026-05-01 10:08:00.000Z", []string{"Event E7", "after 2 looks", "Event E6", "after 1 look"}},
 		{"Parked", Passport{DeadLetters: []DeadLetter{{ID: "D1", EventID: "E8", Class: "imagekit", Reason: "gave_up", State: "dead", CreatedAt: at(7), Attempts: 3}}},
 			"event E8 could not be settled and is dead letter D1", []string{"after 3 counted attempts, whoever looks after the ImageKit account must act"}},
+		{"ReplayedTwice", Passport{Row: row, State: claimed,
+			DeadLetters: []DeadLetter{{ID: "D1", EventID: "E8", Class: "imagekit", Reason: "gave_up", State: "resolved", CreatedAt: at(3), Attempts: 2,
+				Tries: []event.Attempt{{At: at(1), Reason: "timed_out"}, {At: at(2), Reason: "unavailable", Status: 500, RequestID: "rq"}}}},
+			Jobs: []FileJob{{JobID: "J1", Verb: "replay", Who: "bob", At: at(4), Letter: "D1", Event: "E9", PublishedAt: ptr(at(4)), End: "dead", Reason: "gave_up"},
+				{JobID: "J2", Verb: "replay", Who: "bob", Note: "healed", At: at(6), Letter: "D1", Event: "E10", PublishedAt: ptr(at(6)), End: "done", Reason: "added"}},
+			Lines: []Line{{ID: "E10", At: at(7), Source: "replay", Origin: "webhook", Kind: "file.created", Verdict: "present", Outcome: "applied", Reason: "added", End: "done"}}},
+			"The row stands", []string{"10:01:00.000Z: an attempt for what became dead letter D1 failed: ImageKit did not answer in time", "ImageKit answered 500, request rq", "parked as dead letter D1",
+				"10:04:00.000Z: operator bob replayed dead letter D1 as event E9 (job J1); it was parked again", "as event E10 (job J2: healed).", "10:07:00.000Z: a replay of a webhook event came"}},
+		{"ManyAttempts", Passport{DeadLetters: []DeadLetter{{ID: "D1", EventID: "E8", Class: "imagekit", State: "dead", CreatedAt: at(59), Tries: slices.Repeat([]event.Attempt{{At: at(1), Reason: "timed_out"}}, 40)}}},
+			"is dead letter D1", []string{"failed", "failed", "failed", "34 more attempts", "failed", "failed", "failed", "parked"}},
+		{"Discarded", Passport{Row: row, State: claimed, Lines: []Line{{ID: "A1", At: at(1), Source: "operator", Origin: "webhook", Kind: "discard", End: "discarded", Reason: "gave_up",
+			Detail: []byte(`{"who":"bob","note":"not worth it","deadLetter":"D1"}`)}}}, "The row stands", []string{"operator bob discarded dead letter D1", "(not worth it)"}},
+		{"RecheckUnderWay", Passport{Row: row, State: claimed, Jobs: []FileJob{{JobID: "J1", Verb: "recheck", Who: "bob", At: at(4), Event: "E9", PublishedAt: ptr(at(4))}},
+			Acts: []FileAct{{ID: "A1", At: at(4), Who: "bob", Verb: "recheck", JobID: "J1"}, {ID: "A2", At: at(5), Who: "eve", Verb: "discard", JobID: "J2", Note: "tidy."}}},
+			"The row stands", []string{"operator bob asked for another look, by event E9 (job J1); it is under way.", "operator eve asked for discard (job J2): tidy."}},
 		{"AssignedByAnOperator", Passport{Row: row, State: &State{Owner: "ann", OwnerKind: "assigned"}, Lines: []Line{{ID: "A1", At: at(1), Source: "operator", Origin: "operator", Kind: "assign",
 			User: "ann", Outcome: "applied", Reason: "owner", Detail: []byte(`{"who":"bob","note":"ticket 12","before":""}`)}}},
 			"by an operator's act", []string{`operator bob assigned the file to "ann"`, "(ticket 12)"}},

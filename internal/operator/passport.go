@@ -3,6 +3,8 @@ package operator
 import (
 	"encoding/json"
 	"time"
+
+	"github.com/trueup/trueup/internal/event"
 )
 
 // Passport is all that is known of one file.
@@ -18,6 +20,10 @@ type Passport struct {
 	Retries []Retry `json:"retries"`
 	// DeadLetters, oldest first, resolved ones too.
 	DeadLetters []DeadLetter `json:"deadLetters"`
+	// Jobs are the events that operators' jobs sent for the file or its dead letters,
+	// oldest first; Acts the audit's lines that name the file.
+	Jobs []FileJob `json:"jobs"`
+	Acts []FileAct `json:"acts"`
 	// Cut is true when older lines were left out.
 	Cut bool `json:"cut,omitempty"`
 	// Why tells it in sentences; the last one is the conclusion.
@@ -98,4 +104,40 @@ type DeadLetter struct {
 	State      string    `json:"state"`
 	CreatedAt  time.Time `json:"createdAt"`
 	Attempts   int       `json:"attempts"`
+	// Origin is the source of the event that a replay replayed; ReplayEvent is the event
+	// that last sent it through again.
+	Origin      string    `json:"origin,omitempty"`
+	ReplayEvent string    `json:"replayEvent,omitempty"`
+	ChangedAt   time.Time `json:"changedAt"`
+	// Tries are the counted attempts, oldest first, over all replays; History is one
+	// entry per replay that ended.
+	Tries   []event.Attempt `json:"tries,omitempty"`
+	History json.RawMessage `json:"history,omitempty"`
+}
+
+// FileJob is one job's part in a file's story.
+type FileJob struct {
+	JobID  string    `json:"jobId"`
+	Verb   string    `json:"verb"`
+	Who    string    `json:"who"`
+	Note   string    `json:"note,omitempty"`
+	At     time.Time `json:"at"`
+	Letter string    `json:"letter,omitempty"` // the dead letter replayed
+	Event  string    `json:"event"`
+	// PublishedAt and EndedAt are nil as long as it was not; End and Reason say how it
+	// ended.
+	PublishedAt *time.Time `json:"publishedAt,omitempty"`
+	EndedAt     *time.Time `json:"endedAt,omitempty"`
+	End         string     `json:"end,omitempty"`
+	Reason      string     `json:"reason,omitempty"`
+}
+
+// FileAct is one operator's act that names the file.
+type FileAct struct {
+	ID    string    `json:"id"`
+	At    time.Time `json:"at"`
+	Who   string    `json:"who"`
+	Verb  string    `json:"verb"`
+	Note  string    `json:"note,omitempty"`
+	JobID string    `json:"jobId,omitempty"`
 }

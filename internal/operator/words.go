@@ -51,6 +51,10 @@ var reasons = words{
 	string(file.ReasonClaimRefused): "the reporter is not the owner, or the file could not be claimed any more",
 	"still_present":                 "ImageKit announced its deletion and goes on showing it",
 	"gave_up":                       "look-ups failed for as long as TRUEUP_RETRY_MAX_AGE",
+	"panic":                         "trueup's own code panicked over it",
+	"poison":                        "trueup's process ended over it more than once",
+	"unstorable":                    "the database refuses its data",
+	"undecodable":                   "it could not be read from the queue",
 	"look_again":                    "it has to be looked up by id",
 }
 
@@ -67,4 +71,17 @@ var actors = words{
 	"imagekit": "whoever looks after the ImageKit account",
 	"database": "whoever runs the database",
 	"trueup":   "whoever maintains trueup",
+}
+
+// faults are the reasons of attempts: a look-up that gave no answer to go by.
+var faults = words{
+	string(file.BadRequest):   "ImageKit did not take our question",
+	string(file.Unauthorized): "ImageKit did not accept the key",
+	string(file.Forbidden):    "ImageKit did not let the key see it",
+	string(file.Limited):      "ImageKit's rate limit",
+	string(file.Unavailable):  "ImageKit failed",
+	string(file.Unreachable):  "ImageKit could not be reached",
+	string(file.TimedOut):     "ImageKit did not answer in time",
+	string(file.Garbled):      "ImageKit's answer was not to be understood",
+	string(file.Panicked):     "trueup's own code panicked over this file",
 }

@@ -118,7 +118,15 @@ func (o operations) Passport(ctx context.Context, fileID string) (operator.Passp
 	}
 	for _, d := range p.DeadLetters {
 		out.DeadLetters = append(out.DeadLetters, operator.DeadLetter{ID: d.ID, EventID: d.EventID, Source: d.Source, Kind: d.Kind, User: d.User,
-			AcceptedAt: d.AcceptedAt, Class: d.Class, Reason: d.Reason, Note: d.Note, State: d.State, CreatedAt: d.CreatedAt, Attempts: d.Attempts})
+			AcceptedAt: d.AcceptedAt, Class: d.Class, Reason: d.Reason, Note: d.Note, State: d.State, CreatedAt: d.CreatedAt, Attempts: d.Attempts,
+			Origin: d.Origin, ReplayEvent: d.ReplayEvent, ChangedAt: d.ChangedAt, Tries: d.Tries, History: d.History})
+	}
+	for _, j := range p.Jobs {
+		out.Jobs = append(out.Jobs, operator.FileJob{JobID: j.JobID, Verb: string(j.Verb), Who: j.Who, Note: j.Note, At: j.At, Letter: j.Letter, Event: j.Event,
+			PublishedAt: moment(j.PublishedAt), EndedAt: moment(j.EndedAt), End: string(j.End), Reason: j.Reason})
+	}
+	for _, a := range p.Acts {
+		out.Acts = append(out.Acts, operator.FileAct{ID: a.ID, At: a.At, Who: a.Who, Verb: a.Verb, Note: a.Note, JobID: a.JobID})
 	}
 	return out, nil
 }
