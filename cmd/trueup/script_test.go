@@ -1,12 +1,16 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,7 +40,7 @@ func scripts(t *testing.T, dir string, setup func(*testscript.Env)) {
 	path := filepath.Dir(testenv.Trueup(t))
 	testscript.Run(t, testscript.Params{
 		Dir: dir, RequireExplicitExec: true, RequireUniqueNames: true,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "eventually": eventually},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "eventually": eventually, "control": control, "keep": keep},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", path+string(filepath.ListSeparator)+env.Getenv("PATH"))
 			if setup != nil {
@@ -71,6 +75,38 @@ func codeOf(ts *testscript.TestScript, args []string) int {
 	}
 	ts.Fatalf("%v", err)
 	return -1
+}
+
+// control METHOD URL [BODY] speaks to the emulator's control; the answer is stdout.
+func control(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 || len(args) > 3 {
+		ts.Fatalf("usage: control METHOD URL [BODY]")
+	}
+	req, err := http.NewRequestWithContext(context.Background(), args[0], args[1], strings.NewReader(strings.Join(args[2:], "")))
+	ts.Check(err)
+	req.Header.Set("Content-Type", "application/json")
+	req.SetBasicAuth(ts.Getenv("IMAGEKIT_PRIVATE_KEY"), "")
+	res, err := http.DefaultClient.Do(req)
+	ts.Check(err)
+	defer res.Body.Close()
+	answer, err := io.ReadAll(res.Body)
+	ts.Check(err)
+	if res.StatusCode/100 != 2 {
+		ts.Fatalf("%s %s: %s: %s", args[0], args[1], res.Status, answer)
+	}
+	_, _ = ts.Stdout().Write(answer)
+}
+
+// keep NAME PATTERN sets a variable to the pattern's first group in stdout.
+func keep(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: keep NAME PATTERN")
+	}
+	found := regexp.MustCompile(`(?m)` + args[1]).FindStringSubmatch(ts.ReadFile("stdout"))
+	if len(found) != 2 {
+		ts.Fatalf("no %q in:\n%s", args[1], ts.ReadFile("stdout"))
+	}
+	ts.Setenv(args[0], found[1])
 }
 
 // eventually PATTERN COMMAND… repeats a command until its output matches.
