@@ -56,7 +56,7 @@ func (c *choice) flags(cmd *cobra.Command) {
 	f.StringVar(&c.file, "file", "", "only of this fileId")
 	f.StringVar(&c.since, "since", "", "only parked since then: 2026-01-31T12:00:00Z, 2026-01-31, or 90m ago")
 	f.StringVar(&c.until, "until", "", "only parked before then")
-	f.StringVar(&c.state, "state", "", "only in this state: dead (the usual), replaying, resolved, discarded")
+	f.StringVar(&c.state, "state", "", "only in this state: dead (the usual), replaying, resolved, discarded; list, count and export also take any")
 }
 
 // filter is the choice with ids; the zero filter is everything.

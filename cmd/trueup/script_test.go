@@ -26,13 +26,14 @@ func TestScripts(t *testing.T) {
 	scripts(t, "testdata/script", nil)
 }
 
-// These have an empty database in DATABASE_URL, and free ports in the addresses.
+// These have empty databases in DATABASE_URL and OTHER_DATABASE_URL, and free ports in the addresses.
 func TestScriptsWithServices(t *testing.T) {
 	scripts(t, "testdata/services", func(env *testscript.Env) {
 		for _, name := range []string{"TRUEUP_ADDR", "TRUEUP_OPS_ADDR", "TRUEUP_EMULATOR_ADDR"} {
 			env.Setenv(name, fmt.Sprintf("127.0.0.1:%d", testenv.Freeport(t)))
 		}
 		env.Setenv("DATABASE_URL", testenv.Postgres(t))
+		env.Setenv("OTHER_DATABASE_URL", testenv.Postgres(t))
 	})
 }
 

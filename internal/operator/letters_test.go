@@ -157,8 +157,8 @@ func someLetters(n int) []event.DeadLetter {
 
 func TestDeadLettersContract(t *testing.T) {
 	r := newRig(t)
-	r.drawer.letters = someLetters(3)
-	r.drawer.letters[1].Class, r.drawer.letters[2].State = event.ClassCaller, event.LetterReplaying
+	r.letters = someLetters(3)
+	r.letters[1].Class, r.letters[2].State = event.ClassCaller, event.LetterReplaying
 	one := letterID + "0"
 	tests := []struct {
 		name, method, path, body string
@@ -219,8 +219,8 @@ func TestDeadLettersContract(t *testing.T) {
 	if got := strings.Join(r.drawer.acts, ","); got != "assign abc eve ann bought" {
 		t.Errorf("acts %q: a refused request must do nothing", got)
 	}
-	if len(r.drawer.jobs) != 4 || r.drawer.jobs[0].Who != "ann" {
-		t.Errorf("%d jobs, the first by %s", len(r.drawer.jobs), r.drawer.jobs[0].Who)
+	if len(r.jobs) != 4 || r.jobs[0].Who != "ann" {
+		t.Errorf("%d jobs, the first by %s", len(r.jobs), r.jobs[0].Who)
 	}
 }
 
@@ -236,7 +236,7 @@ func clientOf(t *testing.T, r *rig) *Client {
 func archiveOf(t *testing.T, letters []event.DeadLetter) string {
 	t.Helper()
 	r := newRig(t)
-	r.drawer.letters = letters
+	r.letters = letters
 	var out bytes.Buffer
 	if n, err := clientOf(t, r).Export(t.Context(), event.Filter{}, &out); err != nil || int(n) != len(letters) {
 		t.Fatal(n, err)
@@ -254,10 +254,10 @@ func TestExportIsWhatImportTakes(t *testing.T) {
 			t.Fatalf("%+v %v", got, err)
 		}
 	}
-	if !reflect.DeepEqual(r.drawer.letters, letters) {
-		t.Errorf("imported %+v\nwant %+v", r.drawer.letters, letters)
+	if !reflect.DeepEqual(r.letters, letters) {
+		t.Errorf("imported %+v\nwant %+v", r.letters, letters)
 	}
-	if again := archiveOf(t, r.drawer.letters); again != archive {
+	if again := archiveOf(t, r.letters); again != archive {
 		t.Errorf("exported again it is\n%s\nnot\n%s", again, archive)
 	}
 	t.Run("ReplayingElsewhereIsDeadHere", func(t *testing.T) {
@@ -268,9 +268,9 @@ func TestExportIsWhatImportTakes(t *testing.T) {
 		}
 	})
 	t.Run("NoneIsAnArchiveToo", func(t *testing.T) {
-		before := r.drawer.imports
+		before := r.imports
 		got, err := clientOf(t, r).Import(t.Context(), strings.NewReader(archiveOf(t, nil)), "")
-		if err != nil || got.Total != 0 || r.drawer.imports != before {
+		if err != nil || got.Total != 0 || r.imports != before {
 			t.Errorf("%+v %v", got, err)
 		}
 	})
@@ -306,7 +306,7 @@ func TestImportOfABrokenArchiveImportsNothing(t *testing.T) {
 			if !errors.As(err, &p) || p.Status != 400 || !strings.Contains(p.Text, tt.want) || !strings.Contains(p.Text, "nothing was imported") {
 				t.Errorf("%v, want %s", err, tt.want)
 			}
-			if r.drawer.imports != 0 {
+			if r.imports != 0 {
 				t.Error("the store was asked")
 			}
 		})
@@ -343,7 +343,7 @@ func TestImportOfABrokenArchiveImportsNothing(t *testing.T) {
 
 func TestExportThatBreaksOffIsNotTakenForWhole(t *testing.T) {
 	r := newRig(t)
-	r.drawer.letters, r.drawer.breakOff = someLetters(3), event.ErrOutage
+	r.letters, r.breakOff = someLetters(3), event.ErrOutage
 	if n, err := clientOf(t, r).Export(t.Context(), event.Filter{}, io.Discard); err == nil || !strings.Contains(err.Error(), "broke off") {
 		t.Errorf("%d %v", n, err)
 	}
