@@ -41,6 +41,9 @@ func TestWhatIsPastItsRetentionGoesAlongWithTheWork(t *testing.T) {
 		r.want("left of the others", `SELECT count(*) FROM trueup.dead_letters WHERE file_id <> 'old'`, 8)
 		r.want("counted", `SELECT string_agg(place || state || class || count, ' ' ORDER BY class) FROM trueup.expired_counts`,
 			"dead_lettersdeadcaller1 dead_lettersdeaddatabase1 dead_lettersdeadimagekit1")
+		if got, err := r.st.Status(r.ctx); err != nil || got.Expired["caller"] != 1 || got.Expired["trueup"] != 0 {
+			t.Errorf("status %+v, %v", got.Expired, err)
+		}
 		// I1 as far as letters go: everything that died is dead, or counted.
 		r.want("sum", `SELECT (SELECT count(*) FROM trueup.dead_letters) + (SELECT sum(count)::bigint FROM trueup.expired_counts)`, 12)
 	})

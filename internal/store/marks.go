@@ -8,19 +8,33 @@ import (
 	"github.com/trueup/trueup/internal/event"
 )
 
-// Marks says which of these events have a trial mark standing; it leaves none.
-func (s *Store) Marks(ctx context.Context, ids []string) (map[string]event.Mark, error) {
-	var standing map[string]event.Mark
+// Trials gives the trial mark, which may be none, of each event that still has to be
+// settled; one that has reached its end, or waits as a retry and comes from an envelope
+// once more, is left out. It leaves no mark.
+func (s *Store) Trials(ctx context.Context, pending []event.Pending) (map[string]event.Mark, error) {
+	ids, retried := make([]string, len(pending)), make(map[string]bool, len(pending))
+	for i, p := range pending {
+		ids[i], retried[p.ID] = p.ID, p.Retried
+	}
+	var marks map[string]event.Mark
 	err := s.try(ctx, "read trial marks", func(ctx context.Context) error {
-		rows, err := s.pool.Query(ctx, `SELECT event_id, marks, stack FROM trueup.trial_marks WHERE event_id = ANY($1)`, nonNil(ids))
+		rows, err := s.pool.Query(ctx, `SELECT i.id, EXISTS (SELECT FROM trueup.ledger l WHERE l.id = i.id) OR EXISTS (SELECT FROM trueup.dead_letters d WHERE d.event_id = i.id),
+				EXISTS (SELECT FROM trueup.retries r WHERE r.event_id = i.id), coalesce(t.marks, 0), coalesce(t.stack, '')
+			FROM unnest($1::text[]) AS i(id) LEFT JOIN trueup.trial_marks t ON t.event_id = i.id`, ids)
 		if err != nil {
 			return err
 		}
-		standing = map[string]event.Mark{}
+		marks = make(map[string]event.Mark, len(ids))
 		var id string
+		var over, waits bool
 		var m event.Mark
-		_, err = pgx.ForEachRow(rows, []any{&id, &m.Survived, &m.Stack}, func() error { standing[id] = m; return nil })
+		_, err = pgx.ForEachRow(rows, []any{&id, &over, &waits, &m.Survived, &m.Stack}, func() error {
+			if !over && waits == retried[id] {
+				marks[id] = m
+			}
+			return nil
+		})
 		return err
 	})
-	return standing, err
+	return marks, err
 }

@@ -52,6 +52,18 @@ func TestThroughATransactionPooler(t *testing.T) {
 	if _, err := r.st.Mark(r.ctx, r.turn, []string{"e"}); err != nil {
 		t.Error(err)
 	}
+	r.die(event.End{}, webhook("f3"), webhook("f4"))
+	r.drain(r.start(event.Job{Verb: event.JobReplay}), 1, r.look("f3", snap("f3", 0)), r.look("f4", snap("f4", 0)))
+	letters := r.export(event.Filter{State: event.LetterResolved})
+	if in, known := r.load("i", letters); len(letters) != 2 || in != 0 || known != 2 {
+		t.Errorf("letters %+v, inserted %d, known %d", letters, in, known)
+	}
+	if _, err := r.st.Preview(r.ctx, []event.Pending{webhook("f3")}, nil, settleTable); err != nil {
+		t.Error(err)
+	}
+	if err := r.st.Blame(r.ctx, r.turn, []string{"e"}, "stack"); err != nil {
+		t.Error(err)
+	}
 	if _, err := r.st.Status(r.ctx); err != nil {
 		t.Error(err)
 	}

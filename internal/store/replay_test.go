@@ -101,6 +101,30 @@ func TestI10ReplayIsSafeAnyNumberOfTimes(t *testing.T) {
 		r.want("rows", `SELECT count(*) FROM public.imagekit_files`, 60)
 	})
 
+	t.Run("ALetterThatAnotherSessionIsTakingIsLeftToIt", func(t *testing.T) {
+		r := newRig(t)
+		letters := r.die(event.End{}, webhook("f1"), webhook("f2"))
+		job := r.start(event.Job{Verb: event.JobReplay})
+		tx, err := r.sql.Begin(r.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := execAll(r.ctx, tx, `UPDATE trueup.dead_letters SET state = 'replaying', replay_event = 'theirs', updated_at = clock_timestamp() WHERE file_id = 'f1'`); err != nil {
+			t.Fatal(err)
+		}
+		var got []event.Event
+		var wait sync.WaitGroup
+		wait.Go(func() { got, err = r.st.TakeReplays(r.ctx, r.turn, job.ID, 1) })
+		r.blocked(1)
+		if err := tx.Commit(r.ctx); err != nil {
+			t.Fatal(err)
+		}
+		wait.Wait()
+		if err != nil || len(got) != 1 || got[0].DeadLetter != letters[1] || r.letter(letters[0]).ReplayEvent != "theirs" {
+			t.Errorf("took %+v, %v", got, err)
+		}
+	})
+
 	t.Run("ASecondReplayOfAllChangesNothing", func(t *testing.T) {
 		r := newRig(t)
 		pending, seen := r.webhooks(10)

@@ -77,6 +77,8 @@ type Status struct {
 	} `json:"retries"`
 	// Dead counts the dead letters not resolved, by class.
 	Dead map[string]int64 `json:"dead"`
+	// Expired counts, by class, those that retention deleted while they were dead.
+	Expired map[string]int64 `json:"expired"`
 	// LiveRows is the planner's estimate, or the exact count of a small table.
 	LiveRows int64 `json:"liveRows"`
 	Fuse     Fuse  `json:"fuse"`
@@ -104,7 +106,7 @@ func (s *Store) Status(ctx context.Context) (Status, error) {
 }
 
 func readStatus(ctx context.Context, tx pgx.Tx) (Status, error) {
-	out, b := Status{Dead: map[string]int64{}}, &pgx.Batch{}
+	out, b := Status{Dead: map[string]int64{}, Expired: map[string]int64{}}, &pgx.Batch{}
 	b.Queue(`SELECT turn, paused, paused_by, paused_note, paused_at FROM trueup.leases WHERE name = 'worker'`).QueryRow(func(row pgx.Row) error {
 		var at *time.Time
 		err := row.Scan(&out.Turn, &out.Paused.Paused, &out.Paused.By, &out.Paused.Note, &at)
@@ -122,6 +124,12 @@ func readStatus(ctx context.Context, tx pgx.Tx) (Status, error) {
 		var class string
 		var n int64
 		_, err := pgx.ForEachRow(rows, []any{&class, &n}, func() error { out.Dead[class] = n; return nil })
+		return err
+	})
+	b.Queue(`SELECT class, count FROM trueup.expired_counts WHERE place = 'dead_letters' AND state = 'dead'`).Query(func(rows pgx.Rows) error {
+		var class string
+		var n int64
+		_, err := pgx.ForEachRow(rows, []any{&class, &n}, func() error { out.Expired[class] = n; return nil })
 		return err
 	})
 	// Exact up to 10,000; above, the planner's figure, which costs nothing.
