@@ -102,11 +102,18 @@ func (p *program) replayMatching(ctx context.Context, client *operator.Client, f
 	if err != nil {
 		return err
 	}
-	if n.Total == 0 {
+	under, err := p.underWay(ctx, client, f)
+	if err != nil {
+		return err
+	}
+	if n.Total+under == 0 {
 		return p.noneMatch(event.JobReplay)
 	}
-	if err := p.confirm(b.yes, "Replay %s?", tally(n)); err != nil {
-		return err
+	// What is under way may have been lost on the way; only the server can tell.
+	if n.Total > 0 {
+		if err := p.confirm(b.yes, "Replay %s?", tally(n)); err != nil {
+			return err
+		}
 	}
 	job, err := client.Replay(ctx, f, b.note)
 	if err != nil {
@@ -130,7 +137,7 @@ func (p *program) about(ctx context.Context, client *operator.Client, f event.Fi
 		switch d.State {
 		case event.LetterDead:
 		case event.LetterReplaying:
-			p.remark("%s is replaying already, by event %s: it is left alone", d.ID, d.ReplayEvent)
+			p.remark("%s is replaying already, by event %s", d.ID, d.ReplayEvent)
 			continue
 		default:
 			p.remark("%s is %s", d.ID, d.State)
@@ -139,6 +146,20 @@ func (p *program) about(ctx context.Context, client *operator.Client, f event.Fi
 		n.Classes[d.Class]++
 	}
 	return n, nil
+}
+
+// underWay counts what of f is replaying already. It is left alone, unless its event
+// was lost.
+func (p *program) underWay(ctx context.Context, client *operator.Client, f event.Filter) (int64, error) {
+	if f.State != "" {
+		return 0, nil
+	}
+	f.State = event.LetterReplaying
+	n, err := client.CountDead(ctx, f)
+	if err == nil && n.Total > 0 && len(f.IDs) == 0 {
+		p.remark("%d more are replaying already", n.Total)
+	}
+	return n.Total, err
 }
 
 // noneMatch is no failure: there is nothing to do.
