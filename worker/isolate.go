@@ -217,19 +217,21 @@ func (t *turn) suspect(stop context.Context, d *event.Delivery) error {
 	return t.trial(stop, pending)
 }
 
-// trial settles events of which one may have ended a process. All that have no mark
+// trial settles events of which one may have ended a process. Those that have reached an
+// end before are left alone: one that was parked must not do its work again. All that have no mark
 // are marked durably and run together, apart from everybody else; those whose mark has
 // survived a crash run alone, after one more mark; a mark that has survived two is
 // poison. Settling removes the mark.
 func (t *turn) trial(stop context.Context, pending []event.Pending) error {
-	marks, err := t.marks(stop, func(ctx context.Context) (map[string]event.Mark, error) { return t.Rows.Marks(ctx, idsOf(pending)) })
+	marks, err := t.marks(stop, func(ctx context.Context) (map[string]event.Mark, error) { return t.Rows.Trials(ctx, pending) })
 	if err != nil {
 		return err
 	}
 	poison := map[string]error{}
 	var together, parked, alone []event.Pending
 	for _, p := range pending {
-		switch m := marks[p.ID]; {
+		switch m, unsettled := marks[p.ID]; {
+		case !unsettled:
 		case m.Survived >= survived:
 			poison[p.ID] = &killerError{m.Stack}
 			parked = append(parked, p)

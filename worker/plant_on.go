@@ -32,12 +32,15 @@ func plant(p event.Pending) {
 	}
 }
 
+//go:noinline
 func spin() {
 	for n := 1; n != 0; n |= 1 {
 	}
 }
 
 // eat takes 64 MiB every 10 ms and touches all of it.
+//
+//go:noinline
 func eat() {
 	var held [][]byte
 	for {

@@ -207,6 +207,26 @@ func TestACrashMarksOnlyWhatWasTried(t *testing.T) {
 	})
 }
 
+// TestI15AParkedEventIsNotTriedAgain: its envelope comes again when another event of it
+// ended the process, and its mark went with its settling.
+func TestI15AParkedEventIsNotTriedAgain(t *testing.T) {
+	inBubble(t, func(d *doors) {
+		d.ends["parked"] = event.End{Kind: event.Dead}
+		d.step = func(id string) {
+			if id == "parked" {
+				t.Error("a parked event did its work again")
+			}
+		}
+		d.envelope("env1", 4, "parked", "a")
+	}, func(t *testing.T, d *doors, _ *Worker) {
+		d.wantEnds(t, map[string]event.EndKind{"parked": event.Dead, "a": event.Done})
+		d.wantAcked(t, "env1")
+		if !slices.Equal(d.looks, []string{"file-a"}) {
+			t.Errorf("asked about %v", d.looks)
+		}
+	})
+}
+
 // TestI15WatchdogFindsTheEvent: a step that does not end restarts the process once,
 // after the event's mark is written with the stack of that very goroutine.
 func TestI15WatchdogFindsTheEvent(t *testing.T) {

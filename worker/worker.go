@@ -53,8 +53,9 @@ type Rows interface {
 	// Mark durably marks events as on trial and says how many crashes each one's
 	// mark had survived before. Settling an event removes its mark.
 	Mark(ctx context.Context, turn int64, ids []string) (map[string]event.Mark, error)
-	// Marks says which of these events have a mark standing.
-	Marks(ctx context.Context, ids []string) (map[string]event.Mark, error)
+	// Trials gives the mark, which may be none, of each event that has not been settled;
+	// those that have are left out.
+	Trials(ctx context.Context, pending []event.Pending) (map[string]event.Mark, error)
 	// Blame marks events that are about to end this process, with what they were doing.
 	Blame(ctx context.Context, turn int64, ids []string, stack string) error
 	Ping(ctx context.Context) error

@@ -191,14 +191,17 @@ func (d *doors) Due(context.Context, int) (due []event.Pending, next time.Time, 
 	return due, next, nil
 }
 
-func (d *doors) Marks(_ context.Context, ids []string) (map[string]event.Mark, error) {
+func (d *doors) Trials(_ context.Context, pending []event.Pending) (map[string]event.Mark, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	standing := map[string]event.Mark{}
-	for _, id := range ids {
-		standing[id] = event.Mark{Survived: d.marks[id], Stack: d.stacks[id]}
+	marks := map[string]event.Mark{}
+	for _, p := range pending {
+		_, ended := d.ends[p.ID]
+		if _, waits := d.retries[p.ID]; !ended && waits == p.Retried {
+			marks[p.ID] = event.Mark{Survived: d.marks[p.ID], Stack: d.stacks[p.ID]}
+		}
 	}
-	return standing, nil
+	return marks, nil
 }
 
 func (d *doors) Mark(_ context.Context, _ int64, ids []string) (map[string]event.Mark, error) {
