@@ -176,8 +176,8 @@ func (t *turn) deadEnd(cause error) event.End {
 		a.Excerpt = withStack(cause.Error(), killer.stack)
 	case errors.Is(cause, event.ErrUnstorable):
 		a.Reason, a.Class = "unstorable", event.ClassDatabase
-	case errors.Is(cause, errUndecodable):
-		a.Reason = "undecodable"
+	case errors.Is(cause, errUndecodable): // somebody else writes to our stream
+		a.Reason, a.Class = "undecodable", event.ClassCaller
 	}
 	return event.End{Kind: event.Dead, Reason: a.Reason, Class: a.Class, Attempt: a, Note: excerpt(cause.Error(), 200)}
 }

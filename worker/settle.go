@@ -160,8 +160,8 @@ func (t Table) attempt(f *file.Fault) *event.Attempt {
 	}
 	a.Reason, a.Status, a.RequestID, a.Excerpt = string(f.Kind), f.Status, f.RequestID, f.Excerpt
 	switch f.Kind {
-	case file.BadRequest:
-		a.Class = event.ClassTrueup
+	case file.BadRequest: // ImageKit will not hear of this file: whoever named it must act
+		a.Class = event.ClassCaller
 	case file.Panicked:
 		a.Class, a.Reason, a.Excerpt = event.ClassTrueup, reasonPanic, withStack(f.Error(), f.Stack)
 	}

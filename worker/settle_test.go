@@ -72,7 +72,7 @@ func TestTable(t *testing.T) {
 		{"FaultBackOffIsCapped", created, none, 30, failed(file.TimedOut), file.Result{}, event.Retry, "timed_out", 5 * time.Minute, "imagekit"},
 		{"FaultsLastLookIsAtMaxAge", created, hour - time.Second, 9, failed(file.TimedOut), file.Result{}, event.Retry, "timed_out", time.Second, "imagekit"},
 		{"FaultPastMaxAgeIsParked", created, hour, 9, failed(file.Garbled), file.Result{}, event.Dead, "gave_up", 0, "imagekit"},
-		{"OurOwnBadRequestIsOurs", created, hour, 9, failed(file.BadRequest), file.Result{}, event.Dead, "gave_up", 0, "trueup"},
+		{"RefusedQuestionIsTheCallers", created, hour, 9, failed(file.BadRequest), file.Result{}, event.Dead, "gave_up", 0, "caller"},
 
 		{"NominatedWaitsForConfirmation", created, none, 0, missed(), nominated, event.Retry, "nominated", time.Minute, ""},
 		{"StaleHitIsAskedAgainAtOnce", created, none, 0, saw(), result(file.LookAgain, file.ReasonStaleHit), event.Retry, "look_again", 0, ""},

@@ -162,11 +162,7 @@ func (w *Worker) SetPaused(paused bool, note string) { w.gate.setOperator(paused
 func (w *Worker) Run(ctx context.Context) error {
 	backoff := retry.WithCappedDuration(5*time.Second, retry.NewExponential(200*time.Millisecond))
 	for ctx.Err() == nil {
-		err := w.Turns.HoldTurn(ctx, w.work)
-		if ctx.Err() != nil {
-			break
-		}
-		if err != nil {
+		if err := w.Turns.HoldTurn(ctx, w.work); err != nil && ctx.Err() == nil {
 			w.Logger.WarnContext(ctx, "worker.turn_ended", "turn", w.turn.Load(), "error", err.Error())
 		}
 		wait, _ := backoff.Next()

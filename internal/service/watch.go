@@ -13,7 +13,7 @@ func (s *Service) watchdog() *worker.Watchdog {
 		return nil
 	}
 	return worker.NewWatchdog(worker.WatchdogConfig{
-		Restart: s.Restart, StepLimit: s.Config.Watchdog.StepLimit, MemoryLimit: memoryLimit(uint64(s.Config.Watchdog.MemoryLimit), machineMemory()),
+		Restart: s.Restart, StepLimit: s.Watchdog.StepLimit, MemoryLimit: memoryLimit(uint64(s.Watchdog.MemoryLimit), machineMemory()),
 	})
 }
 

@@ -28,8 +28,8 @@ func panicsOver(poison ...string) func(*file.Snapshot) file.Proof {
 // questions change because of a file that our code panics over.
 func TestI15APanicIsTheFilesOwn(t *testing.T) {
 	for name, c := range map[string]struct {
-		change           func(*Ask)
-		details, searchs int
+		change            func(*Ask)
+		details, searches int
 	}{
 		"InALookUp": {byID, 40, 0},
 		"InAHit":    {func(*Ask) {}, 0, 1},
@@ -48,8 +48,8 @@ func TestI15APanicIsTheFilesOwn(t *testing.T) {
 					t.Errorf("%s was disturbed: %+v", ids[i], a.Fault)
 				}
 			}
-			if d, s := len(l.calls("details")), len(l.calls("search")); d != c.details || s != c.searchs {
-				t.Errorf("%d look-ups and %d searches, want %d and %d", d, s, c.details, c.searchs)
+			if d, s := len(l.calls("details")), len(l.calls("search")); d != c.details || s != c.searches {
+				t.Errorf("%d look-ups and %d searches, want %d and %d", d, s, c.details, c.searches)
 			}
 		})
 	}

@@ -59,7 +59,7 @@ func (l *oneLook) searchAll(ctx context.Context, indexes []int, fence file.Fence
 			return err
 		})()
 		if panicIn(err) != nil {
-			return nil // one of the chunk is poison; the look-ups tell which
+			err = nil // one of the chunk is poison; the look-ups tell which
 		}
 		return err
 	})
