@@ -25,7 +25,7 @@ func TestReportsSurviveFaultsAndKills(t *testing.T) {
 	const files, times = 1000, 3
 	in := startDev(t, map[string]string{"TRUEUP_NOT_FOUND_GRACE": "30s"})
 	in.webhooks(false)
-	in.settings(map[string]any{"rateLimit": map[string]any{"perSecond": 0, "burst": 0}})
+	in.settings(map[string]any{"rateLimit": map[string]any{"perSecond": 5000, "burst": 5000}})
 	in.control("POST", "files/generate", map[string]any{"count": files, "folder": "/chaos", "spread": "20m"})
 	var ids []string
 	for id := range in.library() {

@@ -46,11 +46,23 @@ type installation struct {
 // environment.
 func startDev(t testing.TB, more map[string]string, flags ...string) *installation {
 	t.Helper()
+	return startDevTagged(t, more, nil, flags...)
+}
+
+// startDevPlanted is startDev with the binary whose worker misbehaves where an event's
+// body asks for it.
+func startDevPlanted(t testing.TB, more map[string]string) *installation {
+	t.Helper()
+	return startDevTagged(t, more, []string{"planted"})
+}
+
+func startDevTagged(t testing.TB, more map[string]string, tags []string, flags ...string) *installation {
+	t.Helper()
 	dir := testenv.Dir(t)
 	env := map[string]string{"TRUEUP_ADDR": "127.0.0.1:0", "TRUEUP_OPS_ADDR": "127.0.0.1:0", "TRUEUP_EMULATOR_ADDR": "127.0.0.1:0", "TRUEUP_DATA_DIR": dir}
 	maps.Copy(env, more)
 	in := &installation{t: t}
-	in.dev = start(t, env, append([]string{"dev", "--no-sample"}, flags...)...)
+	in.dev = startTagged(t, env, tags, append([]string{"dev", "--no-sample"}, flags...)...)
 	in.env = in.awaitDev()
 	in.connect()
 	return in

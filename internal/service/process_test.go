@@ -21,6 +21,7 @@ type process struct {
 	name string
 	args []string
 	env  []string
+	tags []string // of the build
 
 	mu     sync.Mutex
 	cmd    *exec.Cmd
@@ -54,7 +55,13 @@ func (l *tail) String() string {
 // it and, where the test failed, shows what it said.
 func start(t testing.TB, env map[string]string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, name: args[0], args: args, log: &tail{}}
+	return startTagged(t, env, nil, args...)
+}
+
+// startTagged is start for a binary built with tags.
+func startTagged(t testing.TB, env map[string]string, tags []string, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, name: args[0], args: args, tags: tags, log: &tail{}}
 	p.env = append(p.env, "PATH="+os.Getenv("PATH"), "HOME="+os.Getenv("HOME"), "TMPDIR="+os.TempDir())
 	for k, v := range env {
 		p.env = append(p.env, k+"="+v)
@@ -80,7 +87,7 @@ func (p *process) run() {
 	p.t.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	cmd := exec.Command(testenv.Trueup(p.t), p.args...)
+	cmd := exec.Command(testenv.Trueup(p.t, p.tags...), p.args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = p.env, p.log, p.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {

@@ -117,7 +117,11 @@ func (in *installation) rows() map[string]row {
 // differs says how the table differs from the library; nil when it does not.
 func (in *installation) differs() error {
 	in.t.Helper()
-	want, have := in.library(), in.rows()
+	return differ(in.library(), in.rows())
+}
+
+// differ says how rows differ from what ImageKit holds.
+func differ(want, have map[string]row) error {
 	var wrong []string
 	for id, w := range want {
 		h, ok := have[id]
