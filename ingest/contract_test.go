@@ -14,8 +14,8 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
-	"github.com/trueup/trueup/internal/testenv/contract"
 	"github.com/trueup/trueup/ingest/signature"
+	"github.com/trueup/trueup/internal/testenv/contract"
 )
 
 // exchange is one entry of testdata/contract.txt.

@@ -83,7 +83,7 @@ func TestServeAsksWhoCalls(t *testing.T) {
 	id := in.uploadServer(nil, 1)
 	in.awaitRow(id)
 	for alg, token := range keys.tokens(t, "jwks-user") {
-		r, _ := http.NewRequest("POST", in.url()+"/save-metadata", strings.NewReader(fmt.Sprintf(`{"fileId":%q}`, id)))
+		r, _ := http.NewRequest(http.MethodPost, in.url()+"/save-metadata", strings.NewReader(fmt.Sprintf(`{"fileId":%q}`, id)))
 		r.Header.Set("Content-Type", "application/json")
 		r.Header.Set("Authorization", "Bearer "+token)
 		want := http.StatusAccepted
