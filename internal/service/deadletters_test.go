@@ -19,6 +19,12 @@ import (
 // classes, planted in ImageKit, in the database and in the worker itself; replayed
 // over a kill, exported, and replayed elsewhere. The oracle stays truth_test.go.
 
+// ailingEnv gives up soon, and asks patiently: on a loaded machine a look-up that ran
+// out of time would die in the class imagekit, whatever was planted.
+func ailingEnv() map[string]string {
+	return map[string]string{"TRUEUP_RETRY_MAX_AGE": "300ms", "TRUEUP_NOT_FOUND_GRACE": "200ms", "TRUEUP_API_PATIENCE": "60s", "TRUEUP_API_TIMEOUT": "60s"}
+}
+
 // ailing are files that fail in four ways, by who must act.
 type ailing map[string][]string
 
@@ -145,7 +151,7 @@ func (in *installation) awaitDead(want int) {
 func TestI10ReplayCuresExactlyTheCurable(t *testing.T) {
 	t.Parallel()
 	const each = 2500
-	in := startDevPlanted(t, map[string]string{"TRUEUP_RETRY_MAX_AGE": "300ms", "TRUEUP_NOT_FOUND_GRACE": "200ms"})
+	in := startDevPlanted(t, ailingEnv())
 	files := in.ail(each)
 	in.awaitDead(4 * each)
 	total, classes := in.dead()
@@ -269,7 +275,7 @@ func (in *installation) unchanged(before map[string]row) {
 func TestExportIsReplayedElsewhere(t *testing.T) {
 	t.Parallel()
 	const each = 120
-	in := startDevPlanted(t, map[string]string{"TRUEUP_RETRY_MAX_AGE": "300ms", "TRUEUP_NOT_FOUND_GRACE": "200ms"})
+	in := startDevPlanted(t, ailingEnv())
 	files := in.ail(each)
 	in.awaitDead(4 * each)
 	in.heal()
