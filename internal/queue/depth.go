@@ -10,7 +10,8 @@ import (
 // them the server does not know.
 type Depth struct {
 	// Stored envelopes are Waiting or Unacked: never delivered yet, or delivered and
-	// neither acked nor given up.
+	// neither acked nor given up. The two are exact together; an envelope may count as
+	// waiting for a moment after it was delivered or acked.
 	Stored, Waiting, Unacked uint64
 	// Redelivered are those of Unacked that were delivered more than once.
 	Redelivered uint64
@@ -33,10 +34,12 @@ func (q *Queue) Depth(ctx context.Context) (Depth, error) {
 	}
 	info, worker := s.CachedInfo(), c.CachedInfo()
 	d := Depth{
-		Stored: info.State.Msgs, Waiting: worker.NumPending,
-		Unacked: uint64(max(worker.NumAckPending, 0)), Redelivered: uint64(max(worker.NumRedelivered, 0)),
+		Stored: info.State.Msgs, Unacked: min(uint64(max(worker.NumAckPending, 0)), info.State.Msgs), Redelivered: uint64(max(worker.NumRedelivered, 0)),
 		Bytes: info.State.Bytes, MaxBytes: uint64(max(info.Config.MaxBytes, 0)),
 	}
+	// Not the consumer's own count of pending ones: it lags behind what is stored, and
+	// a queue that is not empty would look so for a moment.
+	d.Waiting = d.Stored - d.Unacked
 	if d.Stored > 0 {
 		d.Oldest = info.State.FirstTime.UTC()
 	}
