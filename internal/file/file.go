@@ -231,6 +231,13 @@ type Answer struct {
 	Rate Rate
 	// Date is the answer's Date header; zero when absent.
 	Date time.Time
+	// Rows is how many rows a search or listing had, believed or not.
+	Rows int
+	// Unreadable are the ids of rows that name a file and cannot be believed otherwise;
+	// Nameless counts those of which not even the id can. Rows of folders and file
+	// versions are neither.
+	Unreadable []string
+	Nameless   int
 }
 
 // Rate is ImageKit's rate limit as its headers state it: Limit calls in each
