@@ -31,6 +31,11 @@ type Run struct {
 	// this run and never judged by it.
 	Fence int64 `json:"fence,omitempty"`
 
+	// Spool names what the listing was written to, Slices how many pages of it are known
+	// to be there; resuming needs both.
+	Spool  string `json:"-"`
+	Slices int64  `json:"-"`
+
 	// Listed files so far, in Calls list calls. Whole: the listing came to its end and
 	// nothing in it was doubtful.
 	Listed int64 `json:"listed"`

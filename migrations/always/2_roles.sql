@@ -65,6 +65,14 @@ BEGIN
     GRANT SELECT ON public.imagekit_files TO trueup_plan;
     GRANT INSERT, UPDATE, DELETE ON trueup.runs, trueup.findings TO trueup_plan;
   END IF;
+  -- So that the worker can step down to it for a plan.
+  IF 'trueup_plan' = ANY(have) AND 'trueup_worker' = ANY(have) AND NOT pg_has_role('trueup_worker', 'trueup_plan', 'MEMBER') THEN
+    BEGIN
+      GRANT trueup_plan TO trueup_worker;
+    EXCEPTION WHEN insufficient_privilege THEN
+      RAISE WARNING 'trueup_plan was not granted to trueup_worker: % may not; plans will run with the worker''s own rights', current_user;
+    END;
+  END IF;
 END $$;
 
 -- A table of the guide has a serial or an identity; both need their sequence.
