@@ -21,6 +21,7 @@ import (
 var checks = map[string]func(any) error{
 	"positive":    func(v any) error { return sign(v, 1, "must be more than 0") },
 	"notnegative": func(v any) error { return sign(v, 0, "must not be negative") },
+	"interval":    checkInterval,
 	"addr":        text(checkAddr),
 	"origins":     each(checkOrigin),
 	"prefixes":    each(checkNetwork),
@@ -46,6 +47,14 @@ var checks = map[string]func(any) error{
 	"loglevel":    oneOf("debug", "info", "warn", "error"),
 	"replicas":    checkReplicas,
 	"optokens":    func(v any) error { _, err := namedTokens(v.(Secrets)); return err },
+}
+
+// checkInterval lets 0 stand for never, and keeps a typing error from asking without end.
+func checkInterval(v any) error {
+	if d := v.(time.Duration); d != 0 && d < time.Second {
+		return errors.New("must be 0 or at least 1s")
+	}
+	return nil
 }
 
 func text(f func(string) error) func(any) error {

@@ -85,7 +85,7 @@ type Queue struct {
 	MaxBytes        Bytes  `env:"TRUEUP_QUEUE_MAX_BYTES,default=2GiB" roles:"serve ingest worker migrate dev" check:"positive" doc:"what the queue holds before ingest answers 503"`
 	Replicas        int    `env:"TRUEUP_QUEUE_REPLICAS,default=0" roles:"migrate" check:"replicas" doc:"copies of the stream; 0: 3 on a cluster, else 1"`
 	AllowNondurable bool   `env:"TRUEUP_ALLOW_NONDURABLE" roles:"serve ingest dev" doc:"1: accept events even where fsync is not proven"`
-	DataDir         string `env:"TRUEUP_DATA_DIR,default=.trueup" roles:"serve dev emulator" check:"dir" doc:"where the embedded queue, and all of dev and the emulator, keep their files"`
+	DataDir         string `env:"TRUEUP_DATA_DIR,default=.trueup" roles:"serve worker dev emulator" check:"dir" doc:"where the embedded queue, the spool of a reconciliation run, and all of dev and the emulator are kept"`
 }
 
 // Ownership says how a file gets its owner.
@@ -105,6 +105,8 @@ type Timing struct {
 	AbsentConfirm   time.Duration `env:"TRUEUP_ABSENT_CONFIRM,default=60s" dev:"1s" roles:"serve worker dev" check:"positive" doc:"time between the two 404s that remove a row nobody announced deleted"`
 	RetryMaxAge     time.Duration `env:"TRUEUP_RETRY_MAX_AGE,default=24h" roles:"serve worker dev" check:"positive" doc:"how long a failing event is retried before it is parked"`
 	ReportRetention time.Duration `env:"TRUEUP_REPORT_RETENTION,default=720h" roles:"serve ingest dev" check:"positive" doc:"how long a report can be asked about"`
+	ReconcileEvery  time.Duration `env:"TRUEUP_RECONCILE_EVERY,default=1h" dev:"0s" roles:"serve worker dev" check:"interval" doc:"how often the whole library is compared with the whole table, with 10 % jitter; 0: only when an operator says so"`
+	PollEvery       time.Duration `env:"TRUEUP_POLL_EVERY,default=1m" dev:"0s" roles:"serve worker dev" check:"interval" doc:"how often ImageKit is asked what changed lately, so that webhooks need not come; 0: never"`
 }
 
 // Watchdog is when an event that does not come to an end restarts the process, to be
