@@ -34,6 +34,7 @@ func startApart(t testing.TB, more map[string]string) *apart {
 		"IMAGEKIT_PUBLIC_KEY": "public_apart", "IMAGEKIT_PRIVATE_KEY": "private_apart0123456789abcdef", "IMAGEKIT_WEBHOOK_SECRET": "whsec_YXBhcnQtYXBhcnQtYXBhcnQ=",
 		"TRUEUP_JWT_SECRET": strings.Repeat("apart-secret-", 4), "TRUEUP_JWT_ISSUER": "apart", "TRUEUP_JWT_AUDIENCE": "trueup",
 		"TRUEUP_OPS_TOKEN": "apart-operator-token", "TRUEUP_NOT_FOUND_GRACE": "3s", "TRUEUP_ABSENT_CONFIRM": "1s", "TRUEUP_RATE_PER_USER": "0", "TRUEUP_BAD_SIGNATURES_PER_MINUTE": "0",
+		"TRUEUP_POLL_EVERY": "0", "TRUEUP_RECONCILE_EVERY": "0",
 	}
 	maps.Copy(a.common, more)
 	ports := make([]int, 7)

@@ -37,7 +37,7 @@ func startServe(t testing.TB, more map[string]string) *installation {
 		"IMAGE_KIT_BASE_URL": "http://" + imagekit, "IMAGEKIT_URL_ENDPOINT": "http://" + imagekit + "/demo_id",
 		"IMAGEKIT_PUBLIC_KEY": "public_serve", "IMAGEKIT_PRIVATE_KEY": "private_serve0123456789abcdef", "IMAGEKIT_WEBHOOK_SECRET": "whsec_c2VydmUtc2VydmUtc2VydmU=",
 		"TRUEUP_JWT_SECRET": strings.Repeat("serve-secret-", 4), "TRUEUP_JWT_ISSUER": "serve", "TRUEUP_JWT_AUDIENCE": "trueup",
-		"TRUEUP_NOT_FOUND_GRACE": "3s", "TRUEUP_ABSENT_CONFIRM": "1s",
+		"TRUEUP_NOT_FOUND_GRACE": "3s", "TRUEUP_ABSENT_CONFIRM": "1s", "TRUEUP_POLL_EVERY": "0", "TRUEUP_RECONCILE_EVERY": "0",
 	}
 	maps.Copy(in.env, more)
 	must(t, in.env, "migrate", "up")

@@ -69,8 +69,10 @@ BEGIN
   IF 'trueup_plan' = ANY(have) AND 'trueup_worker' = ANY(have) AND NOT pg_has_role('trueup_worker', 'trueup_plan', 'MEMBER') THEN
     BEGIN
       GRANT trueup_plan TO trueup_worker;
-    EXCEPTION WHEN insufficient_privilege THEN
-      RAISE WARNING 'trueup_plan was not granted to trueup_worker: % may not; plans will run with the worker''s own rights', current_user;
+    EXCEPTION
+      WHEN unique_violation OR internal_error THEN NULL; -- another database of this server was quicker
+      WHEN insufficient_privilege THEN
+        RAISE WARNING 'trueup_plan was not granted to trueup_worker: % may not; plans will run with the worker''s own rights', current_user;
     END;
   END IF;
 END $$;
