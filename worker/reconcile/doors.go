@@ -56,8 +56,9 @@ type Rows interface {
 	// Hash is the hash that a row with exactly this content would have.
 	Hash(ctx context.Context, snapshots []*file.Snapshot) ([]int64, error)
 	// Local yields our side of every file, in the byte order of the ids, from one read-only
-	// transaction; an error of yield ends it and comes back.
-	Local(ctx context.Context, fence int64, yield func(run.Local) error) error
+	// transaction; an error of yield ends it and comes back. The run's own row says when it
+	// began; without one (an empty runID) no row that file_state does not know has moved.
+	Local(ctx context.Context, runID string, fence int64, yield func(run.Local) error) error
 	// Differences says by file which columns of a live row disagree.
 	Differences(ctx context.Context, snapshots []*file.Snapshot) (map[string][]run.Difference, error)
 
