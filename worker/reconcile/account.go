@@ -1,0 +1,95 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/trueup/trueup/internal/file"
+	"github.com/trueup/trueup/internal/run"
+)
+
+// askKnown is how many known files are asked at most whether the account is ours.
+const askKnown = 5
+
+// recognition is what known files answered about the account behind the key.
+type recognition struct {
+	Asked, Answered int
+	// Why the account is not confirmed, in a sentence; empty when it is.
+	Why string
+	// Refused is ImageKit's 401 or 403; nil otherwise.
+	Refused *file.Fault
+}
+
+// recognise asks for known files by id until one is there and as old as we know it:
+// another account's library answers 404 to all of them. Without a known file there is
+// nothing to mistake, and the account is confirmed. The error is transient: nobody
+// knows yet.
+func recognise(ctx context.Context, library Library, known []run.KnownFile) (recognition, error) {
+	var r recognition
+	var away error
+	var otherAge, absent, other int
+	for _, k := range known[:min(len(known), askKnown)] {
+		answer, err := library.Details(ctx, k.FileID)
+		if ctx.Err() != nil {
+			return r, context.Cause(ctx)
+		}
+		r.Asked++
+		var fault *file.Fault
+		switch {
+		case err == nil && sameAge(answer, k):
+			r.Answered++
+			r.Why = ""
+			return r, nil
+		case err == nil:
+			otherAge++
+		case !errors.As(err, &fault):
+			return r, fmt.Errorf("look up known file %s: %w", k.FileID, err)
+		case refuses(fault):
+			r.Refused = fault
+			r.Why = fmt.Sprintf("ImageKit refuses the private key: %v", fault)
+			return r, nil
+		case fault.Transient():
+			away = fmt.Errorf("look up known file %s: %w", k.FileID, err)
+		case fault.Absent():
+			absent++
+		default:
+			other++
+		}
+	}
+	if away != nil {
+		return r, away
+	}
+	if r.Asked > 0 {
+		r.Why = unrecognised(r.Asked, absent, otherAge, other)
+	}
+	return r, nil
+}
+
+// refuses reports whether the fault says that the key may not look.
+func refuses(f *file.Fault) bool {
+	return f != nil && (f.Kind == file.Unauthorized || f.Kind == file.Forbidden)
+}
+
+// sameAge reports whether the answer is the known file, made when we know it was. Rows
+// that were never verified do not know.
+func sameAge(a file.Answer, k run.KnownFile) bool {
+	if len(a.Snapshots) != 1 || a.Snapshots[0].ID != k.FileID {
+		return false
+	}
+	return k.CreatedAt.IsZero() || a.Snapshots[0].CreatedAt.Truncate(time.Microsecond).Equal(k.CreatedAt.Truncate(time.Microsecond))
+}
+
+func unrecognised(asked, absent, otherAge, other int) string {
+	why := fmt.Sprintf("of %d known files none answered as it should", asked)
+	for _, part := range []struct {
+		n    int
+		what string
+	}{{absent, "are not there"}, {otherAge, "were made at another time"}, {other, "gave an answer that says nothing"}} {
+		if part.n > 0 {
+			why += fmt.Sprintf("; %d %s", part.n, part.what)
+		}
+	}
+	return why + ": this may be another account's key"
+}
