@@ -5,7 +5,7 @@ ALTER TABLE trueup.runs
   ADD COLUMN note       text NOT NULL DEFAULT '',
   ADD COLUMN key        text,
   ADD COLUMN changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-  ADD COLUMN begun_xid  xid, -- rows written by later transactions came during the run
+  ADD COLUMN begun_xid  xid, -- rows written by later transactions may have come during the run
   ADD COLUMN calls      bigint NOT NULL DEFAULT 0,
   ADD COLUMN whole      boolean NOT NULL DEFAULT false,
   ADD COLUMN same       bigint NOT NULL DEFAULT 0,
@@ -13,7 +13,8 @@ ALTER TABLE trueup.runs
   ADD COLUMN unowned    bigint NOT NULL DEFAULT 0,
   ADD COLUMN candidates bigint NOT NULL DEFAULT 0,
   ADD COLUMN notes      jsonb NOT NULL DEFAULT '[]',
-  ADD COLUMN waiting    text NOT NULL DEFAULT '';
+  ADD COLUMN waiting    text NOT NULL DEFAULT '',
+  ADD COLUMN found      jsonb; -- the findings' counts, once clean-up deletes them; until then they are counted
 CREATE UNIQUE INDEX runs_key ON trueup.runs (started_by, key);
 
 ALTER TABLE trueup.findings DROP CONSTRAINT findings_kind_check;
@@ -61,6 +62,6 @@ ALTER TABLE trueup.findings ADD CHECK (kind IN ('missing', 'orphaned', 'drifted'
 DROP INDEX trueup.runs_key;
 ALTER TABLE trueup.runs
   DROP COLUMN note, DROP COLUMN key, DROP COLUMN changed_at, DROP COLUMN begun_xid, DROP COLUMN calls, DROP COLUMN whole, DROP COLUMN same,
-  DROP COLUMN moved, DROP COLUMN unowned, DROP COLUMN candidates, DROP COLUMN notes, DROP COLUMN waiting,
+  DROP COLUMN moved, DROP COLUMN unowned, DROP COLUMN candidates, DROP COLUMN notes, DROP COLUMN waiting, DROP COLUMN found,
   ADD COLUMN missing bigint NOT NULL DEFAULT 0, ADD COLUMN orphaned bigint NOT NULL DEFAULT 0,
   ADD COLUMN drifted bigint NOT NULL DEFAULT 0, ADD COLUMN repaired bigint NOT NULL DEFAULT 0;
