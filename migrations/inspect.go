@@ -108,7 +108,17 @@ func Inspect(ctx context.Context, url string, o Options) (Inspection, error) {
 	return inspect(ctx, m.conn)
 }
 
-func inspect(ctx context.Context, conn *pgx.Conn) (Inspection, error) {
+// InspectIn looks at it from inside a transaction, which may be a read-only one: for
+// those who are to change nothing, and for a pooled address.
+func InspectIn(ctx context.Context, tx pgx.Tx) (Inspection, error) { return inspect(ctx, tx) }
+
+// reader is a connection or a transaction.
+type reader interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+func inspect(ctx context.Context, conn reader) (Inspection, error) {
 	in := Inspection{}
 	err := conn.QueryRow(ctx, `SELECT relkind::text FROM pg_catalog.pg_class WHERE oid = to_regclass('public.imagekit_files')`).Scan(&in.Kind)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -132,7 +142,7 @@ func inspect(ctx context.Context, conn *pgx.Conn) (Inspection, error) {
 	return in, in.checkKeys(ctx, conn)
 }
 
-func readColumns(ctx context.Context, conn *pgx.Conn) ([]Column, error) {
+func readColumns(ctx context.Context, conn reader) ([]Column, error) {
 	rows, err := conn.Query(ctx, `SELECT attname::text, format_type(atttypid, atttypmod), attnotnull, atthasdef OR attidentity <> '',
 		attgenerated <> '' OR attidentity = 'a'
 		FROM pg_catalog.pg_attribute WHERE attrelid = 'public.imagekit_files'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum`)
@@ -216,7 +226,7 @@ func (in *Inspection) judgeKey(c Column) {
 }
 
 // checkKeys looks at what columns alone do not tell: uniqueness and foreign keys.
-func (in *Inspection) checkKeys(ctx context.Context, conn *pgx.Conn) error {
+func (in *Inspection) checkKeys(ctx context.Context, conn reader) error {
 	if len(in.Refused) > 0 {
 		return nil
 	}
