@@ -28,7 +28,7 @@ func (c *Client) Details(ctx context.Context, id string) (file.Answer, error) {
 	if !file.ValidID(id) {
 		return file.Answer{}, &file.Fault{Kind: file.InvalidID, Err: errors.New("not asked: the id is outside the alphabet of file ids")}
 	}
-	r := c.get(ctx, "/v1/files/"+url.PathEscape(id)+"/details", c.config.MaxDetails)
+	r := c.get(ctx, "/v1/files/"+url.PathEscape(id)+"/details", c.config.Timeout, c.config.MaxDetails)
 	if r.fault == nil && r.answer.Status != http.StatusOK {
 		r.fault = c.refusal(r, true)
 	}
@@ -55,7 +55,7 @@ func (c *Client) Search(ctx context.Context, ids []string) (file.Answer, error) 
 	if err != nil {
 		return file.Answer{}, &file.Fault{Kind: file.BadRequest, Err: err}
 	}
-	answer, err := c.list(ctx, query)
+	answer, err := c.list(ctx, query, c.config.Timeout, c.config.MaxSearch)
 	if err == nil {
 		answer.Snapshots = wanted(answer.Snapshots, ids)
 	}
@@ -65,7 +65,7 @@ func (c *Client) Search(ctx context.Context, ids []string) (file.Answer, error) 
 // ListOne asks for any one file. That a JSON array comes back proves that the key
 // sees a library; an empty one is an answer too.
 func (c *Client) ListOne(ctx context.Context) (file.Answer, error) {
-	return c.list(ctx, "/v1/files?limit=1")
+	return c.list(ctx, "/v1/files?limit=1", c.config.Timeout, c.config.MaxSearch)
 }
 
 // ProbeIDSearch reports whether the library understands a search by id, which only
@@ -83,22 +83,6 @@ func (c *Client) ProbeIDSearch(ctx context.Context, known string) (bool, error) 
 	return err == nil, err
 }
 
-// list asks for an array of files.
-func (c *Client) list(ctx context.Context, pathAndQuery string) (file.Answer, error) {
-	r := c.get(ctx, pathAndQuery, c.config.MaxSearch)
-	if r.fault == nil && r.answer.Status != http.StatusOK {
-		r.fault = c.refusal(r, false)
-	}
-	if r.fault != nil {
-		return r.answer, r.fault
-	}
-	var err error
-	if r.answer.Snapshots, err = c.many(r.body); err != nil {
-		return r.answer, c.garbled(r, err)
-	}
-	return r.answer, nil
-}
-
 // searchPath writes the search for ids. The type clause keeps file versions and
 // folders out; the ids' alphabet keeps them from ending the string they stand in.
 func searchPath(ids []string) (string, error) {
@@ -110,9 +94,7 @@ func searchPath(ids []string) (string, error) {
 		quoted[i] = `"` + id + `"`
 	}
 	expression := `type = "file" AND id IN [` + strings.Join(quoted, ",") + `]`
-	// ImageKit's own SDKs disagree on + and %20; %20 means a space everywhere.
-	escaped := strings.ReplaceAll(url.QueryEscape(expression), "+", "%20")
-	path := "/v1/files?searchQuery=" + escaped + "&limit=" + strconv.Itoa(min(len(ids), 1000))
+	path := "/v1/files?searchQuery=" + escaped(expression) + "&limit=" + strconv.Itoa(min(len(ids), pageSize))
 	if len(path) > maxURL {
 		return "", fmt.Errorf("not asked: %d ids make a URL of %d bytes", len(ids), len(path))
 	}

@@ -1,6 +1,6 @@
 // Package imagekit speaks to ImageKit's management API, and is the only package
-// that does. It asks about one file by id, about many by search, and whether the
-// library answers at all; every way in which that can go wrong becomes a
+// that does. It asks about one file by id, about many by search, for the library page
+// by page, and whether it answers at all; every way in which that can go wrong becomes a
 // *file.Fault with one of its closed kinds.
 //
 // It stands apart so that what ImageKit is known, assumed or feared to do is
@@ -44,6 +44,10 @@ type Config struct {
 	// MaxDetails and MaxSearch cap the bodies believed, after decompression; zero
 	// means 1 MiB and 16 MiB.
 	MaxDetails, MaxSearch int64
+	// PageTimeout and MaxPage are the same for one page of a listing, 1,000 files with
+	// all their metadata: zero means 45 s, or Timeout where that is longer, and 64 MiB.
+	PageTimeout time.Duration
+	MaxPage     int64
 	// MaxWait caps what a 429 may ask us to wait; zero means 15 minutes, the longest
 	// window that ImageKit's texts mention. Up to the cap the wait is never shortened.
 	MaxWait time.Duration
@@ -85,6 +89,8 @@ func withDefaults(c Config) Config {
 	c.Timeout = cmp.Or(c.Timeout, 10*time.Second)
 	c.MaxDetails = cmp.Or(c.MaxDetails, 1<<20)
 	c.MaxSearch = cmp.Or(c.MaxSearch, 16<<20)
+	c.PageTimeout = cmp.Or(c.PageTimeout, max(45*time.Second, c.Timeout))
+	c.MaxPage = cmp.Or(c.MaxPage, 64<<20)
 	c.MaxWait = cmp.Or(c.MaxWait, 15*time.Minute)
 	c.UserAgent = cmp.Or(c.UserAgent, "trueup")
 	if c.LooksLikeTicket == nil {

@@ -26,8 +26,8 @@ type reply struct {
 }
 
 // get sends one request and reads the whole answer, up to limit bytes of it.
-func (c *Client) get(ctx context.Context, pathAndQuery string, limit int64) reply {
-	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
+func (c *Client) get(ctx context.Context, pathAndQuery string, timeout time.Duration, limit int64) reply {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+pathAndQuery, nil)
 	if err != nil {

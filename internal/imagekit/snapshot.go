@@ -89,26 +89,6 @@ func (c *Client) one(body []byte, id string) (file.Snapshot, error) {
 	return s, err
 }
 
-// many reads an array of files. A row that cannot be believed is left out, so
-// that one bad row does not hide the others; whoever needs it asks by id and
-// learns what is wrong with it.
-func (c *Client) many(body []byte) ([]file.Snapshot, error) {
-	var rows []json.RawMessage
-	if err := json.Unmarshal(body, &rows); err != nil {
-		return nil, notJSON(err)
-	}
-	if rows == nil {
-		return nil, errors.New("null instead of an array")
-	}
-	snapshots := make([]file.Snapshot, 0, len(rows))
-	for _, row := range rows {
-		if s, err := c.snapshot(row); err == nil {
-			snapshots = append(snapshots, s)
-		}
-	}
-	return snapshots, nil
-}
-
 // snapshot reads one file, or says why it cannot be believed. Its errors never
 // repeat what ImageKit sent.
 func (c *Client) snapshot(raw []byte) (file.Snapshot, error) {

@@ -176,11 +176,20 @@ func FuzzMany(f *testing.F) {
 	}
 	c := reader(f, "")
 	f.Fuzz(func(t *testing.T, body []byte) {
-		snapshots, err := c.many(body)
-		for _, s := range snapshots {
+		var a file.Answer
+		err := c.many(body, &a)
+		for _, s := range a.Snapshots {
 			if err != nil || !file.ValidID(s.ID) || s.URL == "" || s.UpdatedAt.IsZero() {
 				t.Errorf("listed %+v with error %v", s, err)
 			}
+		}
+		for _, id := range a.Unreadable {
+			if !file.ValidID(id) {
+				t.Errorf("unreadable %q", id)
+			}
+		}
+		if len(a.Snapshots)+len(a.Unreadable)+a.Nameless > a.Rows {
+			t.Errorf("%d rows, of which %d read, %d unreadable, %d nameless", a.Rows, len(a.Snapshots), len(a.Unreadable), a.Nameless)
 		}
 	})
 }

@@ -63,7 +63,7 @@ func faultOf(t testing.TB, err error) *file.Fault {
 	return fault
 }
 
-// answers is every way an answer can be, shared by all three questions. found is
+// answers is every way an answer can be, shared by all questions. found is
 // the kind when asked by id, listed when searched or listed; "" is success.
 var answers = []struct {
 	name          string
@@ -134,6 +134,8 @@ func TestAnswers(t *testing.T) {
 		{"Details", func(c *Client, ctx context.Context) (file.Answer, error) { return c.Details(ctx, id) }},
 		{"Search", func(c *Client, ctx context.Context) (file.Answer, error) { return c.Search(ctx, []string{id}) }},
 		{"ListOne", func(c *Client, ctx context.Context) (file.Answer, error) { return c.ListOne(ctx) }},
+		{"ListCreated", func(c *Client, ctx context.Context) (file.Answer, error) { return c.ListCreated(ctx, time.Time{}, 0) }},
+		{"Newest", func(c *Client, ctx context.Context) (file.Answer, error) { return c.Newest(ctx) }},
 	}
 	for _, a := range answers {
 		for _, q := range questions {
@@ -144,9 +146,9 @@ func TestAnswers(t *testing.T) {
 				}
 				var asked atomic.Int64
 				c := client(t, func(w http.ResponseWriter, r *http.Request) { asked.Add(1); a.answer(w, r) }, func(c *Config) {
-					c.MaxDetails, c.MaxSearch = 4000, 4000
+					c.MaxDetails, c.MaxSearch, c.MaxPage = 4000, 4000, 4000
 					if strings.HasPrefix(a.name, "Hangs") {
-						c.Timeout = 40 * time.Millisecond
+						c.Timeout, c.PageTimeout = 40*time.Millisecond, 40*time.Millisecond
 					}
 				})
 				answer, err := q.ask(c, t.Context())

@@ -1,0 +1,131 @@
+package imagekit
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/trueup/trueup/internal/file"
+)
+
+// pageSize is the most files that ImageKit puts on one page.
+const pageSize = 1000
+
+// queryTime is how a searchQuery writes a moment: UTC, to the second. A fraction is
+// not documented.
+const queryTime = "2006-01-02T15:04:05"
+
+// ListCreated asks for one page of the library: up to 1,000 files with createdAt at or
+// after from (cut to the second; zero means all), oldest first, less the first skip. A
+// page of fewer does not say that there are no more, nor does an empty one.
+func (c *Client) ListCreated(ctx context.Context, from time.Time, skip int) (file.Answer, error) {
+	return c.page(ctx, pagePath("createdAt", "ASC_CREATED", from, skip))
+}
+
+// ListUpdated is ListCreated by updatedAt.
+func (c *Client) ListUpdated(ctx context.Context, from time.Time, skip int) (file.Answer, error) {
+	return c.page(ctx, pagePath("updatedAt", "ASC_UPDATED", from, skip))
+}
+
+// Newest asks for the file that was updated last. No snapshot means that there is none,
+// or that it cannot be believed.
+func (c *Client) Newest(ctx context.Context) (file.Answer, error) {
+	return c.page(ctx, "/v1/files?type=file&sort=DESC_UPDATED&limit=1")
+}
+
+// page asks for an array of files that may be long in coming and large.
+func (c *Client) page(ctx context.Context, pathAndQuery string) (file.Answer, error) {
+	return c.list(ctx, pathAndQuery, c.config.PageTimeout, c.config.MaxPage)
+}
+
+// list asks for an array of files.
+func (c *Client) list(ctx context.Context, pathAndQuery string, timeout time.Duration, limit int64) (file.Answer, error) {
+	r := c.get(ctx, pathAndQuery, timeout, limit)
+	if r.fault == nil && r.answer.Status != http.StatusOK {
+		r.fault = c.refusal(r, false)
+	}
+	if r.fault != nil {
+		return r.answer, r.fault
+	}
+	if err := c.many(r.body, &r.answer); err != nil {
+		return r.answer, c.garbled(r, err)
+	}
+	return r.answer, nil
+}
+
+// pagePath writes the query of one page. The type clause keeps folders and file
+// versions out.
+func pagePath(field, sort string, from time.Time, skip int) string {
+	expression := `type = "file"`
+	if !from.IsZero() {
+		expression += ` AND ` + field + ` >= "` + from.UTC().Format(queryTime) + `"`
+	}
+	path := "/v1/files?searchQuery=" + escaped(expression) + "&sort=" + sort + "&limit=" + strconv.Itoa(pageSize)
+	if skip > 0 {
+		path += "&skip=" + strconv.Itoa(skip)
+	}
+	return path
+}
+
+// escaped writes an expression into a query. ImageKit's own SDKs disagree on + and
+// %20; %20 means a space everywhere.
+func escaped(expression string) string {
+	return strings.ReplaceAll(url.QueryEscape(expression), "+", "%20")
+}
+
+// many reads an array of files. A row that cannot be believed is left out, so that
+// one bad row does not hide the others: whoever needs it asks by id and learns what is
+// wrong with it. That it was there is said.
+func (c *Client) many(body []byte, into *file.Answer) error {
+	var rows []json.RawMessage
+	if err := json.Unmarshal(body, &rows); err != nil {
+		return notJSON(err)
+	}
+	if rows == nil {
+		return errors.New("null instead of an array")
+	}
+	into.Rows = len(rows)
+	into.Snapshots = make([]file.Snapshot, 0, len(rows))
+	for _, row := range rows {
+		s, err := c.snapshot(row)
+		if err == nil {
+			into.Snapshots = append(into.Snapshots, s)
+			continue
+		}
+		switch id, isFile := named(row); {
+		case !isFile:
+		case id == "":
+			into.Nameless++
+		default:
+			into.Unreadable = append(into.Unreadable, id)
+		}
+	}
+	return nil
+}
+
+// named says what can be told of a row that cannot be believed: whether it may be a
+// file, and its id; empty where not even that is usable. A folder, a file version, and
+// a thing of a type yet unknown that has no fileId are no files.
+func named(row []byte) (id string, isFile bool) {
+	var r struct {
+		Type   json.RawMessage `json:"type"`
+		FileID json.RawMessage `json:"fileId"`
+	}
+	if json.Unmarshal(row, &r) != nil {
+		return "", true // not even an object
+	}
+	var kind string
+	typed := json.Unmarshal(r.Type, &kind) == nil && kind != ""
+	if kind == "folder" || kind == "file-version" || typed && kind != "file" && len(r.FileID) == 0 {
+		return "", false
+	}
+	if json.Unmarshal(r.FileID, &id) != nil || !file.ValidID(id) {
+		return "", true
+	}
+	return id, true
+}
