@@ -107,6 +107,7 @@ const (
 	PhaseAccount Phase = "account" // is it still our account?
 	PhaseList    Phase = "list"    // reading ImageKit's listing into the spool
 	PhaseCompare Phase = "compare" // sorting, and merging it with the rows
+	PhaseBrake   Phase = "brake"   // may it delete that many? A plan ends here, an applied one goes on here
 	PhaseRepair  Phase = "repair"  // writing what a hit may write, publishing the rest
 	PhaseSettle  Phase = "settle"  // waiting for the published events
 )
