@@ -2,6 +2,7 @@ package operator
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,6 +25,9 @@ type ClientConfig struct {
 	Token string
 	// Timeout of one request. Zero: 60 s.
 	Timeout time.Duration
+	// Again is the first wait before a change is asked for again whose answer was lost,
+	// doubled each time. Zero: 250 ms.
+	Again time.Duration
 }
 
 // Client is the operator API as Go methods; the commands are made of it.
@@ -33,6 +37,7 @@ type Client struct {
 	http  *http.Client
 	// patient is the same without a limit on the whole exchange, for exports and imports.
 	patient *http.Client
+	again   time.Duration
 }
 
 // NewClient makes no connection yet.
@@ -55,7 +60,7 @@ func NewClient(c ClientConfig) (*Client, error) {
 	}
 	timed := *patient
 	timed.Timeout = c.Timeout
-	return &Client{base: strings.TrimRight(c.URL, "/"), token: token, http: &timed, patient: patient}, nil
+	return &Client{base: strings.TrimRight(c.URL, "/"), token: token, http: &timed, patient: patient, again: cmp.Or(c.Again, 250*time.Millisecond)}, nil
 }
 
 // Status asks for the state of the whole.
@@ -77,37 +82,62 @@ func (c *Client) Resume(ctx context.Context, note string) (Paused, error) {
 	return call[Paused](ctx, c, http.MethodPost, "/api/resume", actBody{note})
 }
 
-// call is one request.
+// call is one wish: one request, or several under one Idempotency-Key where it is not
+// known whether the one before was carried out.
 func call[Out any](ctx context.Context, c *Client, method, path string, in any) (out Out, err error) {
-	var body io.Reader
+	var raw []byte
 	media := ""
 	if in != nil {
-		raw, err := json.Marshal(in)
-		if err != nil {
+		if raw, err = json.Marshal(in); err != nil {
 			return out, err
 		}
-		body, media = bytes.NewReader(raw), "application/json"
+		media = "application/json"
 	}
-	res, err := c.send(ctx, c.http, method, path, body, media)
-	if err != nil {
-		return out, err
+	q := request{method: method, path: path, media: media, key: newKey(method)}
+	once := func(ctx context.Context) (Out, error) {
+		q := q
+		if in != nil {
+			q.body = bytes.NewReader(raw)
+		}
+		res, err := c.send(ctx, c.http, q)
+		if err != nil {
+			var none Out
+			return none, err
+		}
+		defer res.Body.Close()
+		return read[Out](c, res)
 	}
-	defer res.Body.Close()
-	return read[Out](c, res)
+	if q.key == "" {
+		return once(ctx)
+	}
+	return persist(ctx, c.again, once)
 }
 
-// send makes the request. A POST gets a fresh Idempotency-Key, since each call of a
-// method is a new wish.
-func (c *Client) send(ctx context.Context, by *http.Client, method, path string, body io.Reader, media string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+// request is one exchange to be.
+type request struct {
+	method, path, media string
+	body                io.Reader
+	key                 string // Idempotency-Key
+}
+
+// newKey is for a POST: each call of a method is a new wish.
+func newKey(method string) string {
+	if method != http.MethodPost {
+		return ""
+	}
+	return ulid.Make().String()
+}
+
+func (c *Client) send(ctx context.Context, by *http.Client, q request) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, q.method, c.base+q.path, q.body)
 	if err != nil {
 		return nil, err
 	}
-	if media != "" {
-		req.Header.Set("Content-Type", media)
+	if q.media != "" {
+		req.Header.Set("Content-Type", q.media)
 	}
-	if method == http.MethodPost {
-		req.Header.Set("Idempotency-Key", ulid.Make().String())
+	if q.key != "" {
+		req.Header.Set("Idempotency-Key", q.key)
 	}
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
@@ -122,7 +152,7 @@ func (c *Client) send(ctx context.Context, by *http.Client, method, path string,
 func read[Out any](c *Client, res *http.Response) (out Out, err error) {
 	raw, err := io.ReadAll(io.LimitReader(res.Body, 64<<20))
 	if err != nil {
-		return out, fmt.Errorf("the answer of %s broke off: %w", c.base, err)
+		return out, &brokenOff{fmt.Errorf("the answer of %s broke off: %w", c.base, err)}
 	}
 	if res.StatusCode != http.StatusOK {
 		return out, c.problem(res, raw)
@@ -138,7 +168,11 @@ func read[Out any](c *Client, res *http.Response) (out Out, err error) {
 func (c *Client) problem(res *http.Response, raw []byte) error {
 	var p problemBody
 	if json.Unmarshal(raw, &p) != nil || p.Code == "" {
-		return fmt.Errorf("%s answered %s, and not as trueup does: is it another program's port?", c.base, res.Status)
+		err := fmt.Errorf("%s answered %s, and not as trueup does: is it another program's port?", c.base, res.Status)
+		if res.StatusCode == http.StatusBadGateway || res.StatusCode == http.StatusGatewayTimeout {
+			return &brokenOff{err} // a proxy that knows no more than we
+		}
+		return err
 	}
 	return &Problem{Status: res.StatusCode, Code: p.Code,
 		Text: fmt.Sprintf("%s (%s, request %s)", p.Error, p.Code, res.Header.Get("X-Request-Id"))}
@@ -152,5 +186,5 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 	if errors.As(err, &u) {
 		err = u.Err
 	}
-	return fmt.Errorf("no trueup answers at %s: is it running? (%w)", c.base, err)
+	return &brokenOff{fmt.Errorf("no trueup answers at %s: is it running? (%w)", c.base, err)}
 }

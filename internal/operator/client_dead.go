@@ -75,7 +75,7 @@ func (c *Client) CancelJob(ctx context.Context, id, note string) (event.Job, err
 // Import hands over what Export wrote, here or elsewhere.
 func (c *Client) Import(ctx context.Context, from io.Reader, note string) (Imported, error) {
 	path := "/api/dead/import?" + url.Values{"note": {note}}.Encode()
-	res, err := c.send(ctx, c.patient, http.MethodPost, path, from, archiveMedia)
+	res, err := c.send(ctx, c.patient, request{method: http.MethodPost, path: path, media: archiveMedia, body: from, key: newKey(http.MethodPost)})
 	if err != nil {
 		return Imported{}, err
 	}
@@ -86,7 +86,7 @@ func (c *Client) Import(ctx context.Context, from io.Reader, note string) (Impor
 // Export writes what f matches and says how many letters that are. What it has written
 // counts only when the error is nil: it has checked every line by then.
 func (c *Client) Export(ctx context.Context, f event.Filter, to io.Writer) (int64, error) {
-	res, err := c.send(ctx, c.patient, http.MethodGet, "/api/dead/export?"+queryOf(f).Encode(), nil, "")
+	res, err := c.send(ctx, c.patient, request{method: http.MethodGet, path: "/api/dead/export?" + queryOf(f).Encode()})
 	if err != nil {
 		return 0, err
 	}

@@ -41,7 +41,7 @@ func (h *Handler) passport(r *http.Request) (Passport, error) {
 	p.FileID = id
 	p.Why = Explain(p)
 	p.Lines, p.Retries, p.DeadLetters = listed(p.Lines), listed(p.Retries), listed(p.DeadLetters)
-	p.Jobs, p.Acts = listed(p.Jobs), listed(p.Acts)
+	p.Jobs, p.Acts, p.Findings = listed(p.Jobs), listed(p.Acts), listed(p.Findings)
 	return p, nil
 }
 

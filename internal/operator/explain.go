@@ -25,6 +25,7 @@ func Explain(p Passport) []string {
 		told = append(told, sentence{d.CreatedAt, tellDeadLetter(d)})
 	}
 	told = append(told, tellActs(p)...)
+	told = append(told, tellFindings(p)...)
 	slices.SortStableFunc(told, func(a, b sentence) int { return a.at.Compare(b.at) })
 
 	var out []string
@@ -214,7 +215,7 @@ func concludeRow(p Passport) string {
 	if p.State.SuspectAt != nil {
 		s += fmt.Sprintf("; but a look at %s found nothing, and a second one that finds nothing either will remove the row", when(*p.State.SuspectAt))
 	}
-	return s + "."
+	return s + doubted(p) + "."
 }
 
 // ownership says whose the row is and by which evidence.

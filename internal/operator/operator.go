@@ -70,6 +70,8 @@ type Config struct {
 	Tokens []Token
 	// Service behind /api/. Nil: this role has no API, and /api/ answers 404 not_here.
 	Service Service
+	// Runs behind /api/runs. Nil: there are none here, and /api/runs answers 404 not_here.
+	Runs Runs
 	// Ready is asked by /readyz. Required.
 	Ready func() Readiness
 	// Metrics answers /metrics. Required.
@@ -132,10 +134,11 @@ func (h *Handler) routes() chi.Router {
 			return
 		}
 		r.Use(h.signedIn)
-		r.Get("/status", ask(h, func(r *http.Request) (Status, error) { return h.Service.Status(r.Context()) }))
+		r.Get("/status", ask(h, h.status))
 		r.Get("/files/{id}", ask(h, h.passport))
 		r.Post("/files/{id}/assign", h.once(h.assign))
 		h.deadRoutes(r)
+		h.runRoutes(r)
 		r.Post("/recheck", h.once(h.recheck))
 		r.Get("/jobs", ask(h, h.jobList))
 		r.Get("/jobs/{id}", ask(h, h.jobShow))
@@ -155,6 +158,19 @@ func (h *Handler) deadRoutes(r chi.Router) {
 	r.Post("/dead/import", h.deadImport)
 	r.Post("/dead/replay", h.startOnLetters(event.JobReplay))
 	r.Post("/dead/discard", h.startOnLetters(event.JobDiscard))
+}
+
+func (h *Handler) runRoutes(r chi.Router) {
+	if h.Runs == nil {
+		r.HandleFunc("/runs*", func(w http.ResponseWriter, _ *http.Request) { fail(w, errNotHere(h.Role)) })
+		return
+	}
+	r.Get("/runs", ask(h, h.runList))
+	r.Post("/runs", h.once(h.runStart))
+	r.Get("/runs/{id}", ask(h, h.runShow))
+	r.Get("/runs/{id}/findings", ask(h, h.runFindings))
+	r.Post("/runs/{id}/apply", h.once(h.runApply))
+	r.Post("/runs/{id}/cancel", h.once(h.runCancel))
 }
 
 // NewServer is an http.Server for the handler, with every timeout set.

@@ -34,6 +34,8 @@ const (
 // standIn is a Service that records what it is told.
 type standIn struct {
 	drawer
+	book
+	status   func(*Status)
 	mu       sync.Mutex
 	acts     []string
 	fail     error
@@ -44,10 +46,15 @@ type standIn struct {
 func (s *standIn) Status(context.Context) (Status, error) {
 	rows := int64(7)
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	return Status{At: at, Role: "serve", Version: "v1", Worker: &WorkerStatus{Here: true, Turn: 3},
+	st := Status{At: at, Role: "serve", Version: "v1", Worker: &WorkerStatus{Here: true, Turn: 3},
 		Queue: &QueueStatus{Accepting: true, Durability: "fsync", Oldest: &at}, Retries: &RetryStatus{Count: 1, NextDue: &at},
 		DeadLetters: map[string]int64{"imagekit": 2}, Rows: &rows, Fuse: &FuseStatus{}, API: &APIStatus{PerSecond: 40},
-		Security: map[string]int64{"claim_refused": 1}, Unavailable: map[string]string{"x": "y"}}, s.fail
+		Security: map[string]int64{"claim_refused": 1}, Unavailable: map[string]string{"x": "y"},
+		Account: &AccountStatus{Doubt: "none of 5 known files answered", Since: &at, Run: "R"}}
+	if s.status != nil {
+		s.status(&st)
+	}
+	return st, s.fail
 }
 
 func (s *standIn) Passport(context.Context, string) (Passport, error) { return s.passport, s.fail }
@@ -76,7 +83,7 @@ type rig struct {
 func newRig(t *testing.T, change ...func(*Config)) *rig {
 	t.Helper()
 	r := &rig{standIn: &standIn{}, ready: Readiness{Ready: true, Durability: "fsync", Parts: map[string]string{"database": "down"}}}
-	c := Config{Role: "serve", Version: "v1", Service: r.standIn, Ready: func() Readiness { return r.ready },
+	c := Config{Role: "serve", Version: "v1", Service: r.standIn, Runs: r.standIn, Ready: func() Readiness { return r.ready },
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/plain")
 			_, _ = io.WriteString(w, "up 1\n")

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/trueup/trueup/internal/event"
+	"github.com/trueup/trueup/internal/run"
 )
 
 // Passport is all that is known of one file.
@@ -24,6 +25,8 @@ type Passport struct {
 	// oldest first; Acts the audit's lines that name the file.
 	Jobs []FileJob `json:"jobs"`
 	Acts []FileAct `json:"acts"`
+	// Findings are what reconciliation runs said of the file, oldest first.
+	Findings []FileFinding `json:"findings"`
 	// Cut is true when older lines were left out.
 	Cut bool `json:"cut,omitempty"`
 	// Why tells it in sentences; the last one is the conclusion.
@@ -140,4 +143,10 @@ type FileAct struct {
 	Verb  string    `json:"verb"`
 	Note  string    `json:"note,omitempty"`
 	JobID string    `json:"jobId,omitempty"`
+}
+
+// FileFinding is what one reconciliation run had to say of the file.
+type FileFinding struct {
+	Run string `json:"run"`
+	run.Finding
 }

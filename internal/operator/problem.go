@@ -27,6 +27,8 @@ var (
 	errNoFilter     = &Problem{http.StatusBadRequest, "no_filter", "say which dead letters: ids, a filter, or all"}
 	errNoUser       = &Problem{http.StatusBadRequest, "no_user", "say who the file shall belong to"}
 	errNoNote       = &Problem{http.StatusBadRequest, "no_note", "say why, in note: it is kept with the act"}
+	errBadKind      = &Problem{http.StatusBadRequest, "invalid_kind", "kind is plan (find, and change nothing) or run (find and repair)"}
+	errBadCount     = &Problem{http.StatusBadRequest, "invalid_count", "expectDeletions is a number, and none is below 0"}
 	errNotJSON      = &Problem{http.StatusBadRequest, "invalid_body", "the body must be one JSON object with the fields that /openapi.json names"}
 	errMediaType    = &Problem{http.StatusUnsupportedMediaType, "unsupported_media_type", "the body must be application/json"}
 	errTooLarge     = &Problem{http.StatusRequestEntityTooLarge, "body_too_large", "the body is larger than 1 MiB"}

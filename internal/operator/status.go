@@ -16,6 +16,10 @@ type Status struct {
 	DeadLetters map[string]int64 `json:"deadLetters,omitempty"`
 	Rows        *int64           `json:"rows,omitempty"`
 	Fuse        *FuseStatus      `json:"fuse,omitempty"`
+	// Run is the youngest reconciliation run, nil where there was none; Account is nil
+	// unless ImageKit's account is doubted. Both are from the database, too.
+	Run     *RunStatus     `json:"run,omitempty"`
+	Account *AccountStatus `json:"account,omitempty"`
 	// API is this process's budget of calls to ImageKit; nil where it makes none.
 	API *APIStatus `json:"api,omitempty"`
 	// Security counts security events since the start of this process, by flag.
@@ -66,6 +70,10 @@ type FuseStatus struct {
 	Why       string     `json:"why,omitempty"`
 	// Candidates are the unsigned absences counted in the last day.
 	Candidates int64 `json:"candidates"`
+	// Run is the one that latched it; empty where that was the worker. Release is the
+	// command that releases it; it is filled in here.
+	Run     string `json:"run,omitempty"`
+	Release string `json:"release,omitempty"`
 }
 
 // APIStatus is the budget of calls to ImageKit.

@@ -1,6 +1,9 @@
 package operator
 
-import "github.com/trueup/trueup/internal/file"
+import (
+	"github.com/trueup/trueup/internal/file"
+	"github.com/trueup/trueup/internal/run"
+)
 
 // words turn stable words into plain ones. A word that is not there is shown as it
 // is, so that a newer version's ledger can be read by an older one.
@@ -49,6 +52,12 @@ var reasons = words{
 	string(file.ReasonNoCanary):     "nothing proves that the key still sees our library, so nothing is removed",
 	string(file.ReasonFuseLatched):  "the fuse is latched, so nothing is removed that ImageKit did not announce",
 	string(file.ReasonClaimRefused): "the reporter is not the owner, or the file could not be claimed any more",
+	run.ReasonMoved:                 "the row was created or changed after the run had begun, so the next one judges it",
+	run.ReasonSameByNow:             "row and file agreed by then",
+	run.ReasonUnreadable:            "ImageKit lists the file in a form that cannot be believed",
+	run.ReasonNobody:                "no ticket and no claim says whose it is",
+	run.ReasonPresent:               "a look-up by id found the file, so its row stands",
+	run.ReasonNotJudged:             "ImageKit's account was not recognised",
 	"still_present":                 "ImageKit announced its deletion and goes on showing it",
 	"gave_up":                       "look-ups failed for as long as TRUEUP_RETRY_MAX_AGE",
 	"panic":                         "trueup's own code panicked over it",

@@ -1,0 +1,215 @@
+package operator
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/trueup/trueup/internal/run"
+)
+
+// tellFindings tells what reconciliation saw of the file and what became of it.
+func tellFindings(p Passport) []sentence {
+	out := make([]sentence, len(p.Findings))
+	for i, f := range p.Findings {
+		out[i] = sentence{f.FoundAt, tellFinding(f)}
+	}
+	return out
+}
+
+func tellFinding(f FileFinding) string {
+	s := fmt.Sprintf("reconciliation run %s found that %s", f.Run, findingKinds.of(string(f.Kind)))
+	if len(f.Columns) > 0 {
+		s += " (" + TellDifferences(f.Columns) + ")"
+	}
+	for _, e := range f.Evidence {
+		s += "; " + strings.TrimRight(e, ".")
+	}
+	return s + tellFindingEnd(f.Finding) + "."
+}
+
+// tellFindingEnd is what became of it, and when.
+func tellFindingEnd(f run.Finding) string {
+	switch f.Status {
+	case run.Found:
+		if f.Event != "" {
+			return "; event " + f.Event + " asks about the file by id"
+		}
+		return "; nothing was done about it so far"
+	case run.Repaired:
+		s := "; repaired at " + when(f.ChangedAt)
+		if f.Event != "" {
+			s += " by event " + f.Event
+		}
+		return s
+	}
+	s := "; it was " + string(f.Status) + " at " + when(f.ChangedAt)
+	if f.Reason != "" {
+		s += ": " + reasons.of(f.Reason)
+	}
+	return s
+}
+
+// TellDifferences says how a row and ImageKit disagree.
+func TellDifferences(columns []run.Difference) string {
+	said := make([]string, len(columns))
+	for i, d := range columns {
+		said[i] = fmt.Sprintf("the row's %s said %s while ImageKit said %s", d.Column, valueOr(d.Row), valueOr(d.ImageKit))
+	}
+	return strings.Join(said, ", ")
+}
+
+// valueOr is a column's value; nothing is what an empty column says.
+func valueOr(v *string) string {
+	if v == nil {
+		return "nothing"
+	}
+	return fmt.Sprintf("%q", *v)
+}
+
+var findingKinds = words{
+	string(run.Missing):  "ImageKit has the file and there was no row of it",
+	string(run.Drifted):  "the row differed from the file",
+	string(run.Orphaned): "there was a row, and no such file in ImageKit's whole listing",
+	string(run.Unowned):  "the row belonged to nobody",
+	string(run.Adopted):  "there was a row that trueup had not looked at before",
+}
+
+// doubted is the end of a sentence on a row that the last run did not find in ImageKit's
+// listing and that stands all the same.
+func doubted(p Passport) string {
+	if len(p.Findings) == 0 {
+		return ""
+	}
+	last := slices.MaxFunc(p.Findings, func(a, b FileFinding) int { return a.FoundAt.Compare(b.FoundAt) })
+	open := last.Status == run.Found || last.Status == run.Refused
+	if last.Kind != run.Orphaned || !open || p.Row.Synced != nil && p.Row.Synced.After(last.ChangedAt) {
+		return ""
+	}
+	s := fmt.Sprintf("; but run %s did not see the file in ImageKit's listing", last.Run)
+	if last.Status == run.Refused {
+		return s + ", and the row was kept: " + reasons.of(last.Reason)
+	}
+	return s + ", and a look-up by id has yet to tell whether it is gone"
+}
+
+// TellRun says in sentences what a run examined, found, repaired and refused, why, and
+// what to type next. It says what was examined even where nothing changed.
+func TellRun(r run.Run) []string {
+	out := append([]string{tellState(r), tellExamined(r)}, tellFound(r)...)
+	out = append(out, tellBrakes(r)...)
+	if r.Unsettled > 0 {
+		out = append(out, fmt.Sprintf("%s of it not settled yet: trueup reconcile show %s.", plural(r.Unsettled, "event is", "events are"), r.ID))
+	}
+	for _, n := range r.Notes {
+		out = append(out, "Note: "+sentenceOf(n))
+	}
+	if r.Kind == run.Plan && r.State == run.Planned && Drift(r)+r.Found[run.Adopted][run.Found]+r.Found[run.Unowned][run.Found] > 0 {
+		out = append(out, "To repair this: trueup reconcile apply "+r.ID+".")
+	}
+	return slices.DeleteFunc(out, func(s string) bool { return s == "" })
+}
+
+func tellState(r run.Run) string {
+	id := "Run " + r.ID
+	switch r.State {
+	case run.Planned:
+		return id + " is a plan: nothing was changed."
+	case run.Complete:
+		return id + " is complete."
+	case run.Cancelled:
+		return id + " was cancelled; what it had repaired by then stays."
+	case run.Partial, run.Failed:
+		return fmt.Sprintf("%s is %s: %s", id, map[run.State]string{run.Partial: "partial", run.Failed: "failed"}[r.State],
+			sentenceOf(cmp.Or(r.Error, r.Fuse, "it does not say why")))
+	}
+	s := fmt.Sprintf("%s is under way (%s)", id, cmp.Or(string(r.Phase), string(r.State)))
+	if r.Waiting != "" {
+		return s + " and waits: " + sentenceOf(r.Waiting)
+	}
+	return s + "."
+}
+
+func tellExamined(r run.Run) string {
+	s := fmt.Sprintf("Examined: %s of ImageKit in %s, and %s", plural(r.Listed, "file", "files"), plural(r.Calls, "list call", "list calls"), plural(r.Rows, "row", "rows"))
+	if r.Rows > 0 || r.Same > 0 {
+		s += fmt.Sprintf("; %d needed nothing", r.Same)
+	}
+	if r.Moved > 0 {
+		s += fmt.Sprintf("; %s created or changed during the run and left to the next", plural(r.Moved, "was", "were"))
+	}
+	return s + "."
+}
+
+// tellFound counts by what became of the findings.
+func tellFound(r run.Run) []string {
+	by := map[run.Status][]string{}
+	total := int64(0)
+	for _, kind := range FindingKinds() {
+		for status, n := range r.Found[kind] {
+			if n > 0 {
+				by[status] = append(by[status], fmt.Sprintf("%d %s", n, kind))
+				total += n
+			}
+		}
+	}
+	out := []string{"Found: nothing that differs."}
+	if total > 0 {
+		out = nil
+	}
+	for _, s := range []struct {
+		status run.Status
+		said   string
+	}{{run.Found, "Found, and not repaired so far"}, {run.Repaired, "Repaired"}, {run.Skipped, "Skipped"}, {run.Refused, "Refused"}} {
+		if len(by[s.status]) > 0 {
+			out = append(out, s.said+": "+strings.Join(by[s.status], ", ")+".")
+		}
+	}
+	if r.Unowned > 0 {
+		out = append(out, plural(r.Unowned, "row belongs", "rows belong")+" to nobody.")
+	}
+	return out
+}
+
+// tellBrakes says what stopped deletions, or the whole run, and what to type about it.
+func tellBrakes(r run.Run) []string {
+	var out []string
+	if !r.Whole && r.Listed > 0 && !r.State.Open() {
+		out = append(out, "The listing was not whole, so no row was judged by its absence from it.")
+	}
+	if !r.Account.Confirmed && !r.State.Open() && r.Account.Asked > 0 {
+		out = append(out, fmt.Sprintf("Nothing was judged: %s. If it is ours all the same: trueup reconcile apply %s --accept-account.", tellAccount(r.Account), r.ID))
+	}
+	if r.ExpectedDeletions != nil {
+		out = append(out, fmt.Sprintf("An operator has released the fuse for this run's %s.", plural(*r.ExpectedDeletions, "candidate", "candidates")))
+	}
+	if r.Fuse == "" || r.ExpectedDeletions != nil {
+		return out
+	}
+	would := "The fuse is latched: "
+	if r.Kind == run.Plan && r.State == run.Planned {
+		would = "Applying this would latch the fuse: "
+	}
+	out = append(out, would+sentenceOf(r.Fuse))
+	if what := Release(r); what == planCommand {
+		out = append(out, "To see how to release it: "+what+".")
+	} else if what != "" {
+		out = append(out, fmt.Sprintf("To let exactly these %s be deleted where a look-up confirms it: %s.", plural(r.Candidates, "candidate", "candidates"), what))
+	}
+	return out
+}
+
+func tellAccount(a run.Account) string {
+	return fmt.Sprintf("ImageKit's account was not recognised, %d of %s there and as old as we know them", a.Answered, plural(int64(a.Asked), "known file is", "known files are"))
+}
+
+func plural(n int64, one, more string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, more)
+}
+
+// sentenceOf ends a text with one full stop.
+func sentenceOf(text string) string { return strings.TrimRight(text, ".") + "." }
