@@ -2,6 +2,7 @@ package store
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"time"
 
@@ -78,6 +79,42 @@ func (r Retention) queueClean(b *pgx.Batch) {
 		WHERE j.id < $1 AND j.finished_at < `+ago("$2")+` LIMIT $3) old WHERE i.job_id = old.job_id AND i.item = old.item`, firstID(r.Ledger), r.Ledger.Microseconds(), cleanRows)
 	b.Queue(`DELETE FROM trueup.jobs j WHERE j.id < $1 AND j.finished_at < `+ago("$2")+` AND NOT EXISTS (SELECT FROM trueup.job_items i WHERE i.job_id = j.id)`,
 		firstID(r.Ledger), r.Ledger.Microseconds())
+	r.queueCleanRuns(b, cleanRows)
+}
+
+// cleanAfter is the slice that goes when a run has ended: what one run left, another may
+// take away.
+const cleanAfter = 20 * cleanRows
+
+// keepRuns is how many runs keep their findings.
+const keepRuns = 30
+
+// queueCleanRuns deletes a slice of the findings of runs past their retention or not among
+// the youngest, and the runs past it that have none left. A run's counts are kept before
+// the first of its findings goes; one under way keeps all.
+func (r Retention) queueCleanRuns(b *pgx.Batch, limit int) {
+	b.Queue(`UPDATE trueup.runs r SET found = (SELECT coalesce(jsonb_object_agg(k.kind, k.counts), '{}')
+			FROM (SELECT kind, jsonb_object_agg(status, n) AS counts FROM (SELECT kind, status, count(*) AS n FROM trueup.findings
+				WHERE run_id = r.id GROUP BY kind, status) g GROUP BY kind) k)
+		WHERE r.id = (SELECT o.id FROM trueup.runs o WHERE o.found IS NULL AND o.state NOT IN ('running', 'applying')
+			AND (o.id < (SELECT id FROM trueup.runs ORDER BY id DESC OFFSET $1 LIMIT 1) OR o.id < $2 AND o.finished_at < `+ago("$3")+`)
+			ORDER BY o.id LIMIT 1 FOR UPDATE SKIP LOCKED)`, keepRuns-1, firstID(r.Ledger), r.Ledger.Microseconds())
+	b.Queue(`DELETE FROM trueup.findings f USING (SELECT g.run_id, g.file_id FROM trueup.runs r JOIN trueup.findings g ON g.run_id = r.id
+			WHERE r.found IS NOT NULL LIMIT $1) old WHERE f.run_id = old.run_id AND f.file_id = old.file_id`, limit)
+	b.Queue(`DELETE FROM trueup.runs r WHERE r.found IS NOT NULL AND r.id < $1 AND r.finished_at < `+ago("$2")+`
+		AND NOT EXISTS (SELECT FROM trueup.findings f WHERE f.run_id = r.id)`, firstID(r.Ledger), r.Ledger.Microseconds())
+}
+
+// cleanAfterRun takes a slice along when a run has ended. What fails is left to the next.
+func (s *Store) cleanAfterRun(ctx context.Context) {
+	err := s.tx(ctx, "clean up runs", func(ctx context.Context, tx pgx.Tx) error {
+		b := &pgx.Batch{}
+		s.cfg.Retain.queueCleanRuns(b, cleanAfter)
+		return send(ctx, tx, b)
+	})
+	if err != nil {
+		s.log.WarnContext(ctx, "findings of old runs were not cleaned up", "error", err)
+	}
 }
 
 func ago(micros string) string {

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/trueup/trueup/internal/event"
+	"github.com/trueup/trueup/internal/run"
 )
 
 // passportLines is how many ledger lines a passport shows, the youngest.
@@ -31,6 +32,18 @@ type Passport struct {
 	Jobs []FileJob `json:"jobs"`
 	// Acts are the audit's lines that name the file, oldest first.
 	Acts []AuditLine `json:"acts"`
+	// Findings are what the youngest runs that had something to say of the file said,
+	// oldest first.
+	Findings []FileFinding `json:"findings"`
+}
+
+// passportFindings is how many runs' findings a passport shows.
+const passportFindings = 50
+
+// FileFinding is what one reconciliation run said of a file.
+type FileFinding struct {
+	Run string `json:"run"`
+	run.Finding
 }
 
 // FileJob is one job's part in a file's story: an event it sent.
@@ -145,10 +158,12 @@ func (s *Store) Passport(ctx context.Context, fileID string) (Passport, error) {
 			p.queueLines(b)
 			p.queueWaiting(b)
 			p.queueActs(b)
+			p.queueFindings(b)
 			if err := send(ctx, tx, b); err != nil {
 				return err
 			}
 			slices.Reverse(p.Lines)
+			slices.Reverse(p.Findings)
 			if p.Cut = len(p.Lines) > passportLines; p.Cut {
 				p.Lines = p.Lines[1:]
 			}
@@ -254,6 +269,17 @@ func (p *Passport) queueActs(b *pgx.Batch) {
 				err := row.Scan(&a.ID, &a.At, &a.Who, &a.Verb, &filter, &a.Note, &a.JobID)
 				a.Filter = json.RawMessage(filter)
 				return a, err
+			})
+			return err
+		})
+}
+
+func (p *Passport) queueFindings(b *pgx.Batch) {
+	b.Queue(`SELECT `+findingColumns+`, f.run_id FROM trueup.findings f WHERE f.file_id = $1 ORDER BY f.run_id DESC LIMIT $2`, p.FileID, passportFindings).
+		Query(func(rows pgx.Rows) (err error) {
+			p.Findings, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (out FileFinding, err error) {
+				out.Finding, err = scanFinding(row, &out.Run)
+				return out, err
 			})
 			return err
 		})

@@ -60,6 +60,8 @@ type Store struct {
 	log  *slog.Logger
 	// secrets is never changed.
 	secrets secrets
+	// role is what every transaction steps down to; empty: none does. See ForPlan.
+	role string
 
 	// mu guards cleaned and mapped, which is replaced, never changed: whoever took it may go on
 	// with it for the length of one transaction.
@@ -127,10 +129,25 @@ func (s *Store) try(ctx context.Context, op string, f func(context.Context) erro
 	return classify(op, err)
 }
 
-// tx runs f in one transaction on one connection.
+// tx runs f in one transaction on one connection, under the store's role where it has
+// one.
 func (s *Store) tx(ctx context.Context, op string, f func(context.Context, pgx.Tx) error) error {
+	return s.txFirst(ctx, op, s.queueStepDown, f)
+}
+
+// txFirst is tx with what is to be sent before everything else, in one round trip.
+func (s *Store) txFirst(ctx context.Context, op string, first func(*pgx.Batch), f func(context.Context, pgx.Tx) error) error {
 	return s.try(ctx, op, func(ctx context.Context) error {
-		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return f(ctx, tx) })
+		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+			b := &pgx.Batch{}
+			first(b)
+			if b.Len() > 0 {
+				if err := send(ctx, tx, b); err != nil {
+					return err
+				}
+			}
+			return f(ctx, tx)
+		})
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/trueup/trueup/internal/file"
+	"github.com/trueup/trueup/internal/run"
 )
 
 // Report is what one user may know of one report.
@@ -84,6 +85,19 @@ type Status struct {
 	Fuse     Fuse  `json:"fuse"`
 	// Columns are those of imagekit_files that the service fills.
 	Columns []string `json:"columns"`
+	// Run is the youngest reconciliation run; nil when there was none.
+	Run     *run.Run     `json:"run,omitempty"`
+	Account AccountDoubt `json:"account"`
+}
+
+// AccountDoubt says whether ImageKit's account is the one whose files we know.
+type AccountDoubt struct {
+	// Doubt is why it is not confirmed; empty when nothing speaks against it.
+	Doubt string    `json:"doubt,omitempty"`
+	Since time.Time `json:"since,omitzero"`
+	Run   string    `json:"run,omitempty"` // the run that found out
+	// Last is the one that was confirmed last.
+	Last run.Account `json:"last"`
 }
 
 // Fuse is the brake on unsigned deletions.
@@ -93,13 +107,21 @@ type Fuse struct {
 	Why     string    `json:"why,omitempty"`
 	// Candidates are the unsigned absences of the last day.
 	Candidates int64 `json:"candidates"`
+	// Run latched it; empty where no run did.
+	Run string `json:"run,omitempty"`
 }
 
-// Status reads it all in one round trip.
+// Status reads it all.
 func (s *Store) Status(ctx context.Context) (Status, error) {
 	var out Status
 	err := s.tx(ctx, "read status", func(ctx context.Context, tx pgx.Tx) (err error) {
-		out, err = readStatus(ctx, tx)
+		if out, err = readStatus(ctx, tx); err != nil {
+			return err
+		}
+		last, err := readRuns(ctx, tx, true, `ORDER BY id DESC LIMIT 1`)
+		if len(last) > 0 {
+			out.Run = &last[0]
+		}
 		return err
 	})
 	return out, err
@@ -137,11 +159,11 @@ func readStatus(ctx context.Context, tx pgx.Tx) (Status, error) {
 		(SELECT count(*) AS n FROM (SELECT FROM public.imagekit_files LIMIT 10000) l) c,
 		(SELECT reltuples::bigint AS e FROM pg_catalog.pg_class WHERE oid = 'public.imagekit_files'::regclass) r`).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&out.LiveRows) })
-	b.Queue(`SELECT latched_at, why, (SELECT coalesce(sum(candidates), 0) FROM trueup.fuse_hours
+	b.Queue(`SELECT latched_at, why, coalesce(run_id, ''), account, account_doubt, account_doubted_at, coalesce(account_run, ''), (SELECT coalesce(sum(candidates), 0) FROM trueup.fuse_hours
 		WHERE hour >= date_trunc('hour', clock_timestamp() - interval '24 hours')) FROM trueup.fuse`).QueryRow(func(row pgx.Row) error {
-		var at *time.Time
-		err := row.Scan(&at, &out.Fuse.Why, &out.Fuse.Candidates)
-		out.Fuse.At, out.Fuse.Latched = orZero(at), at != nil
+		var at, since *time.Time
+		err := row.Scan(&at, &out.Fuse.Why, &out.Fuse.Run, &out.Account.Last, &out.Account.Doubt, &since, &out.Account.Run, &out.Fuse.Candidates)
+		out.Fuse.At, out.Fuse.Latched, out.Account.Since = orZero(at), at != nil, orZero(since)
 		return err
 	})
 	b.Queue(`SELECT name FROM trueup.mapped_columns ORDER BY name`).Query(func(rows pgx.Rows) (err error) {

@@ -1,0 +1,219 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/trueup/trueup/internal/event"
+	"github.com/trueup/trueup/internal/run"
+)
+
+// unsettledFinding says that a finding's event is on its way.
+const unsettledFinding = `event_id IS NOT NULL AND ended_at IS NULL`
+
+// openFinding says that nothing was done about a finding yet.
+const openFinding = `status = 'found' AND event_id IS NULL`
+
+// findingDetail is what the column detail holds.
+type findingDetail struct {
+	Columns []run.Difference `json:"columns,omitempty"`
+}
+
+const findingColumns = `f.file_id, f.kind, f.status, f.reason, f.detail, f.evidence, coalesce(f.event_id, ''), f.found_at, f.updated_at`
+
+// scanFinding reads findingColumns, and more after them.
+func scanFinding(row pgx.CollectableRow, more ...any) (run.Finding, error) {
+	var f run.Finding
+	var d findingDetail
+	err := row.Scan(append([]any{&f.FileID, &f.Kind, &f.Status, &f.Reason, &d, &f.Evidence, &f.Event, &f.FoundAt, &f.ChangedAt}, more...)...)
+	if err != nil {
+		return f, fmt.Errorf("scan finding: %w", err)
+	}
+	f.Columns, f.FoundAt, f.ChangedAt = d.Columns, f.FoundAt.UTC(), f.ChangedAt.UTC()
+	return f, nil
+}
+
+func collectFindings(rows pgx.Rows, err error) ([]run.Finding, error) {
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (run.Finding, error) { return scanFinding(row) })
+}
+
+// SaveFindings stores findings; those of files that the run has one of already are left
+// as they are.
+func (s *Store) SaveFindings(ctx context.Context, turn int64, runID string, findings []run.Finding) error {
+	n := len(findings)
+	files, kinds, statuses, reasons := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	details, evidence := make([]string, n), make([]string, n)
+	for i, f := range findings {
+		files[i], kinds[i], statuses[i], reasons[i] = clean(f.FileID), string(f.Kind), string(f.Status), clean(f.Reason)
+		details[i], evidence[i] = encode(findingDetail{Columns: f.Columns}), encode(nonNil(f.Evidence))
+	}
+	return s.inRun(ctx, "save findings", turn, runID, shared, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO trueup.findings (run_id, file_id, kind, status, reason, detail, evidence)
+			SELECT $1, i.file_id, i.kind, coalesce(nullif(i.status, ''), 'found'), i.reason, i.detail::jsonb, i.evidence::jsonb
+			FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[]) AS i(file_id, kind, status, reason, detail, evidence)
+			ON CONFLICT (run_id, file_id) DO NOTHING`, runID, files, kinds, statuses, reasons, details, evidence)
+		return err
+	})
+}
+
+// nextOpen selects columns of up to $4 open findings of run $1 and kinds $2 after file
+// $3, in the order of the ids. Each kind is a range of the index by itself, so that what
+// is closed costs nothing.
+func nextOpen(columns string) string {
+	return `SELECT ` + columns + ` FROM unnest($2::text[]) AS k(kind) CROSS JOIN LATERAL (SELECT * FROM trueup.findings f
+			WHERE f.run_id = $1 AND f.kind = k.kind AND f.file_id > $3 AND ` + openFinding + ` ORDER BY f.file_id LIMIT $4) f
+		ORDER BY f.file_id LIMIT $4`
+}
+
+func kindNames(kinds []run.FindingKind) []string {
+	out := make([]string, len(kinds))
+	for i, k := range kinds {
+		out[i] = string(k)
+	}
+	return out
+}
+
+// OpenFindings are findings of these kinds with status found and without an event, in
+// the byte order of the ids, after one of them.
+func (s *Store) OpenFindings(ctx context.Context, runID string, kinds []run.FindingKind, after string, limit int) ([]run.Finding, error) {
+	var out []run.Finding
+	err := s.tx(ctx, "read open findings", func(ctx context.Context, tx pgx.Tx) (err error) {
+		out, err = collectFindings(tx.Query(ctx, nextOpen(findingColumns), runID, kindNames(kinds), after, limit))
+		return err
+	})
+	return out, err
+}
+
+// closeSlice is how many findings CloseFindings writes at once.
+const closeSlice = 10_000
+
+// CloseFindings gives all findings of these kinds that are open and without an event this
+// status, slice by slice, and says how many.
+func (s *Store) CloseFindings(ctx context.Context, turn int64, runID string, kinds []run.FindingKind, status run.Status, reason string) (int64, error) {
+	var all, n int64
+	for n = closeSlice; n == closeSlice; all += n {
+		err := s.inRun(ctx, "close findings", turn, runID, shared, func(ctx context.Context, tx pgx.Tx) error {
+			ct, err := tx.Exec(ctx, `UPDATE trueup.findings u SET status = $5, reason = $6, updated_at = clock_timestamp()
+				FROM (`+nextOpen("f.file_id")+`) o WHERE u.run_id = $1 AND u.file_id = o.file_id AND u.status = 'found' AND u.event_id IS NULL`,
+				runID, kindNames(kinds), "", closeSlice, string(status), clean(reason))
+			n = ct.RowsAffected()
+			return err
+		})
+		if err != nil {
+			return all, err
+		}
+	}
+	return all, nil
+}
+
+// TakeFindings draws event ids for up to limit open findings of these kinds and returns
+// the events to publish; none means that nothing is left. Events drawn before and never
+// confirmed come first, by themselves, whatever their kind, and with the ids they had:
+// they may be published already, and settling one twice is a no-op.
+func (s *Store) TakeFindings(ctx context.Context, turn int64, runID string, kinds []run.FindingKind, limit int) ([]event.Event, error) {
+	var out []event.Event
+	// Alone, so that two slices of one run are never cut at once.
+	err := s.inRun(ctx, "take findings", turn, runID, alone, func(ctx context.Context, tx pgx.Tx) (err error) {
+		out, err = findingEvents(tx.Query(ctx, `SELECT file_id, event_id, updated_at FROM trueup.findings
+			WHERE run_id = $1 AND published_at IS NULL AND `+unsettledFinding+` ORDER BY file_id LIMIT $2`, runID, limit))
+		if err != nil || len(out) > 0 {
+			return err
+		}
+		out, err = drawEvents(ctx, tx, runID, kinds, limit)
+		return err
+	})
+	return out, err
+}
+
+func drawEvents(ctx context.Context, tx pgx.Tx, runID string, kinds []run.FindingKind, limit int) ([]event.Event, error) {
+	rows, err := tx.Query(ctx, nextOpen("f.file_id"), runID, kindNames(kinds), "", limit)
+	if err != nil {
+		return nil, err
+	}
+	files, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil || len(files) == 0 {
+		return nil, err
+	}
+	ids := make([]string, len(files))
+	for i := range ids {
+		ids[i] = newID()
+	}
+	out, err := findingEvents(tx.Query(ctx, `WITH drawn AS (UPDATE trueup.findings f SET event_id = i.event_id, updated_at = clock_timestamp()
+			FROM unnest($2::text[], $3::text[]) AS i(file_id, event_id)
+			WHERE f.run_id = $1 AND f.file_id = i.file_id AND f.status = 'found' AND f.event_id IS NULL RETURNING f.file_id, f.event_id, f.updated_at)
+		SELECT file_id, event_id, updated_at FROM drawn ORDER BY file_id`, runID, files, ids))
+	if err == nil && len(out) == 0 { // none of them is open any more, but others may be
+		err = errLostRace
+	}
+	return out, err
+}
+
+// findingEvents are the events that ask about findings, accepted when their ids were
+// drawn.
+func findingEvents(rows pgx.Rows, err error) ([]event.Event, error) {
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (event.Event, error) {
+		e := event.Event{Source: event.Reconcile, Origin: event.Reconcile, Kind: event.KindRecheck}
+		var at time.Time
+		err := row.Scan(&e.FileID, &e.ID, &at)
+		e.AcceptedAt = at.UTC()
+		return e, err
+	})
+}
+
+// ConfirmFindings records that these events of the run were published: durably, or
+// perhaps, where the queue's answer got lost.
+func (s *Store) ConfirmFindings(ctx context.Context, turn int64, runID string, eventIDs []string) error {
+	return s.inRun(ctx, "confirm findings", turn, runID, shared, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `UPDATE trueup.findings SET published_at = clock_timestamp() WHERE event_id = ANY($2) AND run_id = $1 AND published_at IS NULL`,
+			runID, nonNil(eventIDs))
+		return err
+	})
+}
+
+// Unsettled is how many of the run's events have not come to their end, those drawn and
+// not published yet among them.
+func (s *Store) Unsettled(ctx context.Context, runID string) (n int64, err error) {
+	err = s.tx(ctx, "count unsettled findings", func(ctx context.Context, tx pgx.Tx) error {
+		return tx.QueryRow(ctx, `SELECT count(*) FROM trueup.findings WHERE run_id = $1 AND `+unsettledFinding, runID).Scan(&n)
+	})
+	return n, err
+}
+
+// Findings returns up to limit findings of a run that the filter matches, in the byte
+// order of the ids, after one of them. It wraps event.ErrUnknown where there is no run.
+func (s *Store) Findings(ctx context.Context, runID string, f run.FindingFilter, after string, limit int) ([]run.Finding, error) {
+	var out []run.Finding
+	err := s.tx(ctx, "read findings", func(ctx context.Context, tx pgx.Tx) error {
+		var known bool
+		if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM trueup.runs WHERE id = $1)`, runID).Scan(&known); err != nil {
+			return err
+		}
+		if !known {
+			return fmt.Errorf("run %s: %w", runID, event.ErrUnknown)
+		}
+		where, args := []string{`f.run_id = $1`, `f.file_id > $2`}, []any{runID, after}
+		if f.Kind != "" {
+			args = append(args, string(f.Kind))
+			where = append(where, `f.kind = $`+itoa(len(args)))
+		}
+		if f.Status != "" {
+			args = append(args, string(f.Status))
+			where = append(where, `f.status = $`+itoa(len(args)))
+		}
+		var err error
+		out, err = collectFindings(tx.Query(ctx, `SELECT `+findingColumns+` FROM trueup.findings f WHERE `+strings.Join(where, ` AND `)+
+			` ORDER BY f.file_id LIMIT `+itoa(limit), args...))
+		return err
+	})
+	return out, err
+}
