@@ -99,7 +99,8 @@ type mapping struct {
 	// compat: an application's own inserts go through our trigger.
 	compat bool
 
-	read, reread, insert, update string
+	read, reread, insert, update      string
+	hashes, local, differences, known string
 }
 
 func newMapping(types map[string]string, compat bool) *mapping {
@@ -114,6 +115,7 @@ func newMapping(types map[string]string, compat bool) *mapping {
 	m.reread = m.readSQL(false)
 	m.insert = m.insertSQL()
 	m.update = m.updateSQL()
+	m.hashes, m.local, m.differences, m.known = m.hashesSQL(), m.localSQL(), m.differencesSQL(), m.knownSQL()
 	return m
 }
 

@@ -24,14 +24,16 @@ type gathered struct {
 	// rests is the first and last file that rests on a ticket.
 	rests map[string][2]string
 	// originals are the event ids of the dead letters replayed in this call.
-	originals  map[string]string
+	originals map[string]string
+	// lines are the findings behind the events that runs have sent, by event id.
+	lines      map[string]lineOfRun
 	latched    bool
 	candidates int64
 }
 
 func newGathered() *gathered {
 	return &gathered{over: map[string]bool{}, standings: map[string]*standing{}, sound: map[string]bool{},
-		rests: map[string][2]string{}, originals: map[string]string{}}
+		rests: map[string][2]string{}, originals: map[string]string{}, lines: map[string]lineOfRun{}}
 }
 
 // active are the events that still need an end, each once.
@@ -120,7 +122,9 @@ func queueLease(b *pgx.Batch, turn int64) {
 func (s *Store) gatherFirst(ctx context.Context, tx pgx.Tx, m *mapping, c *settlement) (*gathered, error) {
 	g, b := newGathered(), &pgx.Batch{}
 	guard(b, c.turn, m.compat)
+	c.run.queueRun(b)
 	g.queueOver(b, c)
+	g.queueRunLines(b, c)
 	b.Queue(m.read, m.args(c.ids, c.snapshots())...).Query(collectStandings(g.standings, true))
 	g.queueBeside(b, c)
 	g.queueFuse(b, c, false)
@@ -131,7 +135,7 @@ func (s *Store) gatherFirst(ctx context.Context, tx pgx.Tx, m *mapping, c *settl
 // statement sees what was committed before it began.
 func (s *Store) gatherLocked(ctx context.Context, tx pgx.Tx, m *mapping, c *settlement, first *gathered, lock []string) (*gathered, error) {
 	g, b := newGathered(), &pgx.Batch{}
-	g.over, g.originals = first.over, first.originals
+	g.over, g.originals, g.lines = first.over, first.originals, first.lines
 	for id, st := range first.standings {
 		g.standings[id] = st
 	}

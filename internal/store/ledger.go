@@ -145,19 +145,33 @@ func (w *writing) lines() []line {
 	for i := range w.ends {
 		if e := w.ends[i]; e.end.Kind != event.Retry {
 			e.end.Note = w.secrets.text(e.end.Note)
-			out = append(out, eventLine(&e))
+			out = append(out, w.ofRun(eventLine(&e), e.Pending))
 			told[e.FileID] = true
 		}
 	}
 	for _, f := range w.files {
 		if f.writes() && !told[f.obs.FileID] {
-			out = append(out, writeLine(f))
+			out = append(out, w.ofRun(writeLine(f), f.events...))
 		}
 		for _, flag := range f.flags {
-			out = append(out, securityLine(f, flag))
+			out = append(out, w.ofRun(securityLine(f, flag), f.events...))
 		}
 	}
 	return out
+}
+
+// ofRun names the run that repaired, or sent one of the events, so that the file's story
+// can tell.
+func (w *writing) ofRun(l line, events ...event.Pending) line {
+	for _, p := range events {
+		if of, ok := w.g.lines[p.ID]; ok {
+			l.detail["run"] = of.runID
+		}
+	}
+	if w.run != nil {
+		l.detail["run"] = w.run.id
+	}
+	return l
 }
 
 func (w *writing) queueLedger(b *pgx.Batch) { queueLines(b, w.lines()) }

@@ -9,9 +9,11 @@ import (
 	"github.com/trueup/trueup/internal/file"
 )
 
-// settlement is one call of Settle, as it came.
+// settlement is one call of Settle or Repair, as it came.
 type settlement struct {
-	turn    int64
+	turn int64
+	// run is the one that repairs; nil for events and polls.
+	run     *repairing
 	pending []event.Pending
 	// seen has one observation per file; ids are its keys, sorted.
 	seen map[string]*file.Observation
@@ -64,6 +66,7 @@ type filePlan struct {
 	// flags are new on this file.
 	flags  []string
 	counts bool // its nomination is new to the fuse
+	moved  bool // newer than the run that repairs: nothing is judged
 	events []event.Pending
 }
 
@@ -96,12 +99,16 @@ func planFiles(c *settlement, r rules, g *gathered) []*filePlan {
 	out := make([]*filePlan, 0, len(c.ids))
 	for _, id := range c.ids {
 		f := &filePlan{obs: c.seen[id], was: g.standings[id], events: byFile[id]}
+		if out = append(out, f); c.run.moved(f.was) {
+			f.moved, f.owner = true, f.was.Owner
+			continue
+		}
+		expected, accepted := g.vouched(id, f.events)
 		w := world{AbsentConfirm: r.absentConfirm, Announced: announced[id], Latched: g.latched}
-		w.Canary = !f.obs.Present() && g.canary(f.obs, announced)
+		w.Canary = !f.obs.Present() && (accepted || g.canary(f.obs, announced))
 		f.do = order(f.obs, f.was, w)
-		f.counts = f.do.Nominate && f.was.Now.Sub(f.was.CountedAt) > fuseWindow
+		f.counts = f.do.Nominate && !expected && f.was.Now.Sub(f.was.CountedAt) > fuseWindow
 		f.decideOwner(r, g, rested)
-		out = append(out, f)
 	}
 	return out
 }

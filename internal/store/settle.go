@@ -58,7 +58,7 @@ func (s *Store) settle(ctx context.Context, tx pgx.Tx, c *settlement) (w *writin
 			return nil, nil, errLostRace
 		}
 	}
-	w = &writing{m: m, g: g, files: files, ends: planEnds(c, files, g), asked: c.pending, secrets: s.secrets}
+	w = &writing{m: m, g: g, files: files, ends: planEnds(c, files, g), asked: c.pending, run: c.run, secrets: s.secrets}
 	if c.turn != noTurn && s.cleanNow() {
 		w.clean = &s.cfg.Retain
 	}

@@ -20,6 +20,7 @@ type writing struct {
 	files []*filePlan
 	ends  []ended
 	asked []event.Pending
+	run   *repairing
 
 	secrets secrets
 	clean   *Retention // a slice of clean-up rides along; nil: none does
@@ -47,6 +48,8 @@ func (w *writing) send(ctx context.Context, tx pgx.Tx) (due *time.Time, err erro
 	w.queueRetries(b)
 	w.queueDead(b)
 	w.queueItems(b)
+	w.queueFindings(b)
+	w.queueRepaired(b)
 	if len(w.asked) > 0 {
 		b.Queue(`DELETE FROM trueup.trial_marks WHERE event_id = ANY($1)`, w.askedIDs())
 	}

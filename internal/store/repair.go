@@ -1,0 +1,137 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/trueup/trueup/internal/file"
+	"github.com/trueup/trueup/internal/run"
+)
+
+// repairing is the run that a settlement without events belongs to.
+type repairing struct {
+	id    string
+	fence int64
+}
+
+// moved reports a file that is newer than the run: it is not judged by it.
+func (r *repairing) moved(s *standing) bool { return r != nil && s.Seen > r.fence }
+
+// Repair writes what hits may write, by the order rule and through the settling path that
+// events take, and says what became of each file. With a run it holds the run's row,
+// judges nothing that was written after fence, and closes the findings in the same
+// transaction: what is to be looked up by id stays found. An empty runID is a poll's: no
+// findings, and no fence to keep to. It never removes a row.
+//
+// Repairing the same again writes nothing. Errors wrap event.ErrTurnMoved,
+// event.ErrPaused, event.ErrOutage, and run.ErrEnded where the run is not under way. A hit
+// whose values the database refuses is to be looked up by id, too: its event becomes the
+// dead letter that says why.
+func (s *Store) Repair(ctx context.Context, turn int64, runID string, fence int64, hits []file.Observation) (map[string]run.Repair, error) {
+	out := make(map[string]run.Repair, len(hits))
+	present := make([]file.Observation, 0, len(hits))
+	for _, o := range hits {
+		if out[o.FileID] = run.RepairAsk; o.Present() {
+			present = append(present, o)
+		}
+	}
+	err := halving(present, func(part []file.Observation) error {
+		c := newSettlement(turn, nil, part, nil)
+		if runID != "" {
+			c.run = &repairing{id: runID, fence: fence}
+		}
+		return s.repair(ctx, c, out)
+	}, func(file.Observation, error) {})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (s *Store) repair(ctx context.Context, c *settlement, into map[string]run.Repair) error {
+	var files []*filePlan
+	err := s.tx(ctx, "repair", func(ctx context.Context, tx pgx.Tx) error {
+		w, _, err := s.settle(ctx, tx, c)
+		if err == nil {
+			files = w.files
+		}
+		return err
+	})
+	for _, f := range files {
+		into[f.obs.FileID] = f.repaired()
+	}
+	return err
+}
+
+// repaired is what was done, in the run's words. Content that went back is confirmed once
+// more, which takes an event.
+func (f *filePlan) repaired() run.Repair {
+	switch {
+	case f.moved:
+		return run.RepairMoved
+	case f.do.Outcome == file.LookAgain || f.do.Wait > 0:
+		return run.RepairAsk
+	case f.do.Outcome == file.Unchanged:
+		return run.RepairSame
+	default:
+		return run.RepairDone
+	}
+}
+
+// queueRun holds the run's row as long as the transaction lasts.
+func (r *repairing) queueRun(b *pgx.Batch) {
+	if r == nil {
+		return
+	}
+	b.Queue(`SELECT state FROM trueup.runs WHERE id = $1 FOR SHARE`, r.id).QueryRow(func(row pgx.Row) error {
+		var state run.State
+		err := row.Scan(&state)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			return fmt.Errorf("run %s is not there: %w", r.id, run.ErrEnded)
+		case err != nil:
+			return fmt.Errorf("read run: %w", err)
+		case !state.Open():
+			return fmt.Errorf("run %s is %s: %w", r.id, state, run.ErrEnded)
+		}
+		return nil
+	})
+}
+
+// queueRepaired closes the findings of what was decided.
+func (w *writing) queueRepaired(b *pgx.Batch) {
+	if w.run == nil {
+		return
+	}
+	var ids, statuses, reasons []string
+	for _, f := range w.files {
+		if f.repaired() == run.RepairAsk {
+			continue
+		}
+		status, reason := f.closes()
+		ids, statuses, reasons = append(ids, f.obs.FileID), append(statuses, string(status)), append(reasons, reason)
+	}
+	if len(ids) == 0 {
+		return
+	}
+	// The owner of an unowned row was looked for in the hit, and is not there.
+	b.Queue(`UPDATE trueup.findings f SET status = i.status, updated_at = clock_timestamp(),
+			reason = CASE WHEN f.kind = 'unowned' AND i.reason = $5 THEN $6 ELSE i.reason END
+		FROM unnest($2::text[], $3::text[], $4::text[]) AS i(file_id, status, reason)
+		WHERE f.run_id = $1 AND f.file_id = i.file_id AND f.status = 'found' AND f.event_id IS NULL`,
+		w.run.id, ids, statuses, reasons, run.ReasonSameByNow, run.ReasonNobody)
+}
+
+func (f *filePlan) closes() (run.Status, string) {
+	switch f.repaired() {
+	case run.RepairMoved:
+		return run.Skipped, run.ReasonMoved
+	case run.RepairSame:
+		return run.Skipped, run.ReasonSameByNow
+	default:
+		return run.Repaired, string(f.do.Reason)
+	}
+}
