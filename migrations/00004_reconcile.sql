@@ -5,7 +5,7 @@ ALTER TABLE trueup.runs
   ADD COLUMN note       text NOT NULL DEFAULT '',
   ADD COLUMN key        text,
   ADD COLUMN changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-  ADD COLUMN begun_xid  xid, -- rows written by later transactions may have come during the run
+  ADD COLUMN begun_xid  xid, -- rows written by it or by later transactions may have come during the run
   ADD COLUMN calls      bigint NOT NULL DEFAULT 0,
   ADD COLUMN whole      boolean NOT NULL DEFAULT false,
   ADD COLUMN same       bigint NOT NULL DEFAULT 0,

@@ -89,14 +89,14 @@ func (s *Store) StartRun(ctx context.Context, r run.Run) (run.Run, error) {
 	return s.Run(ctx, id)
 }
 
-// finishedXID is a transaction before the oldest one that is under way: a row written by
-// any later one was, perhaps, not there to be seen yet.
-const finishedXID = `((pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1) & 4294967295)::text::xid`
+// oldestXID is the oldest transaction under way, or else the next: rows written by it or
+// by a later one may not have been there to be seen yet.
+const oldestXID = `pg_snapshot_xmin(pg_current_snapshot())::xid`
 
 func insertRun(ctx context.Context, tx pgx.Tx, id string, r *run.Run) (bool, error) {
 	// Two rules may keep it out: one run at a time, and one per key.
 	ct, err := tx.Exec(ctx, `INSERT INTO trueup.runs (id, kind, state, started_by, note, key, phase, begun_xid)
-		VALUES ($1, $2, 'running', $3, $4, nullif($5, ''), $6, `+finishedXID+`) ON CONFLICT DO NOTHING`,
+		VALUES ($1, $2, 'running', $3, $4, nullif($5, ''), $6, `+oldestXID+`) ON CONFLICT DO NOTHING`,
 		id, string(r.Kind), clean(r.StartedBy), clean(r.Note), clean(r.Key), string(r.Phase))
 	return ct.RowsAffected() == 1, err
 }
