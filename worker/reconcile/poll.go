@@ -298,24 +298,10 @@ func (t *polling) recognise(ctx context.Context) error {
 	return nil
 }
 
-// repair feeds hits and returns those to look up by id. A value that the database
-// refuses keeps no other hit back: it is sent the way on which it can become a dead
-// letter.
+// repair feeds hits and returns those to look up by id.
 func (t *polling) repair(ctx context.Context, hits []file.Observation) (ask []string, err error) {
 	did, err := t.Rows.Repair(ctx, t.turn, "", 0, hits)
-	switch {
-	case errors.Is(err, event.ErrUnstorable) && len(hits) == 1:
-		return []string{hits[0].FileID}, nil
-	case errors.Is(err, event.ErrUnstorable):
-		for _, half := range [][]file.Observation{hits[:len(hits)/2], hits[len(hits)/2:]} {
-			more, err := t.repair(ctx, half)
-			if err != nil {
-				return nil, err
-			}
-			ask = append(ask, more...)
-		}
-		return ask, nil
-	case err != nil:
+	if err != nil {
 		return nil, err
 	}
 	for _, h := range hits {
