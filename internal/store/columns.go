@@ -73,7 +73,6 @@ func arrayLiteral(values []string) *string {
 	if len(values) == 0 {
 		return nil
 	}
-	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 	var b strings.Builder
 	b.WriteByte('{')
 	for i, v := range values {
@@ -81,7 +80,12 @@ func arrayLiteral(values []string) *string {
 			b.WriteByte(',')
 		}
 		b.WriteByte('"')
-		b.WriteString(quote.Replace(v))
+		for j := range len(v) {
+			if v[j] == '"' || v[j] == '\\' {
+				b.WriteByte('\\')
+			}
+			b.WriteByte(v[j])
+		}
 		b.WriteByte('"')
 	}
 	b.WriteByte('}')

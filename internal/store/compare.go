@@ -134,7 +134,11 @@ func (s *Store) local(ctx context.Context, runID string, fence int64, yield func
 		if err != nil {
 			return err
 		}
-		if err := longRead(ctx, tx); err != nil {
+		b := &pgx.Batch{}
+		s.queueStepDown(b)
+		// The bounds that stand on the role are for short transactions.
+		b.Queue(`SELECT set_config('statement_timeout', '1h', true), set_config('work_mem', '32MB', true), set_config('jit', 'off', true)`)
+		if err := send(ctx, tx, b); err != nil {
 			return err
 		}
 		rows, err := tx.Query(ctx, m.local, runID, fence)
@@ -148,12 +152,6 @@ func (s *Store) local(ctx context.Context, runID string, fence int64, yield func
 		}
 		return rows.Err()
 	})
-}
-
-// longRead lifts the bounds that stand on the role, as long as the transaction lasts.
-func longRead(ctx context.Context, tx pgx.Tx) error {
-	_, err := tx.Exec(ctx, `SELECT set_config('statement_timeout', '1h', true), set_config('work_mem', '32MB', true), set_config('jit', 'off', true)`)
-	return err
 }
 
 func eachLocal(rows pgx.Rows, yield func(run.Local) error) error {

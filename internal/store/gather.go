@@ -122,7 +122,9 @@ func queueLease(b *pgx.Batch, turn int64) {
 func (s *Store) gatherFirst(ctx context.Context, tx pgx.Tx, m *mapping, c *settlement) (*gathered, error) {
 	g, b := newGathered(), &pgx.Batch{}
 	guard(b, c.turn, m.compat)
-	c.run.queueRun(b)
+	if c.run != nil {
+		queueOpenRun(b, c.run.id, shared)
+	}
 	g.queueOver(b, c)
 	g.queueRunLines(b, c)
 	b.Queue(m.read, m.args(c.ids, c.snapshots())...).Query(collectStandings(g.standings, true))

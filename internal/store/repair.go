@@ -2,8 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
-	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
@@ -79,26 +77,6 @@ func (f *filePlan) repaired() run.Repair {
 	default:
 		return run.RepairDone
 	}
-}
-
-// queueRun holds the run's row as long as the transaction lasts.
-func (r *repairing) queueRun(b *pgx.Batch) {
-	if r == nil {
-		return
-	}
-	b.Queue(`SELECT state FROM trueup.runs WHERE id = $1 FOR SHARE`, r.id).QueryRow(func(row pgx.Row) error {
-		var state run.State
-		err := row.Scan(&state)
-		switch {
-		case errors.Is(err, pgx.ErrNoRows):
-			return fmt.Errorf("run %s is not there: %w", r.id, run.ErrEnded)
-		case err != nil:
-			return fmt.Errorf("read run: %w", err)
-		case !state.Open():
-			return fmt.Errorf("run %s is %s: %w", r.id, state, run.ErrEnded)
-		}
-		return nil
-	})
 }
 
 // queueRepaired closes the findings of what was decided.
