@@ -30,7 +30,7 @@ ALTER TABLE trueup.findings
   ADD COLUMN ended_at     timestamptz; -- when the event came to its end
 CREATE INDEX findings_file ON trueup.findings (file_id);
 CREATE INDEX findings_event ON trueup.findings (event_id) WHERE event_id IS NOT NULL;
-CREATE INDEX findings_open ON trueup.findings (run_id, kind, file_id) WHERE status = 'found' AND event_id IS NULL;
+CREATE INDEX findings_open ON trueup.findings (run_id, file_id) WHERE status = 'found' AND event_id IS NULL;
 CREATE INDEX findings_unsettled ON trueup.findings (run_id) WHERE event_id IS NOT NULL AND ended_at IS NULL;
 
 -- Which run latched the fuse; which account was confirmed last, and why it is doubted.
