@@ -15,8 +15,8 @@ import (
 // unsettledFinding says that a finding's event is on its way.
 const unsettledFinding = `event_id IS NOT NULL AND ended_at IS NULL`
 
-// openFinding says that nothing was done about a finding yet.
-const openFinding = `status = 'found' AND event_id IS NULL`
+// openFinding says that nothing was done about finding f yet.
+const openFinding = `f.status = 'found' AND f.event_id IS NULL`
 
 // findingDetail is what the column detail holds.
 type findingDetail struct {
@@ -63,14 +63,9 @@ func (s *Store) SaveFindings(ctx context.Context, turn int64, runID string, find
 	})
 }
 
-// nextOpen selects columns of up to $4 open findings of run $1 and kinds $2 after file
-// $3, in the order of the ids. Each kind is a range of the index by itself, so that what
-// is closed costs nothing.
-func nextOpen(columns string) string {
-	return `SELECT ` + columns + ` FROM unnest($2::text[]) AS k(kind) CROSS JOIN LATERAL (SELECT * FROM trueup.findings f
-			WHERE f.run_id = $1 AND f.kind = k.kind AND f.file_id > $3 AND ` + openFinding + ` ORDER BY f.file_id LIMIT $4) f
-		ORDER BY f.file_id LIMIT $4`
-}
+// nextOpen are up to $4 open findings of run $1 and kinds $2 after file $3, in the order
+// of the ids.
+const nextOpen = ` FROM trueup.findings f WHERE f.run_id = $1 AND f.kind = ANY($2) AND f.file_id > $3 AND ` + openFinding + ` ORDER BY f.file_id LIMIT $4`
 
 func kindNames(kinds []run.FindingKind) []string {
 	out := make([]string, len(kinds))
@@ -85,10 +80,21 @@ func kindNames(kinds []run.FindingKind) []string {
 func (s *Store) OpenFindings(ctx context.Context, runID string, kinds []run.FindingKind, after string, limit int) ([]run.Finding, error) {
 	var out []run.Finding
 	err := s.tx(ctx, "read open findings", func(ctx context.Context, tx pgx.Tx) (err error) {
-		out, err = collectFindings(tx.Query(ctx, nextOpen(findingColumns), runID, kindNames(kinds), after, limit))
+		out, err = collectFindings(tx.Query(ctx, `SELECT `+findingColumns+nextOpen, runID, kindNames(kinds), after, limit))
 		return err
 	})
 	return out, err
+}
+
+// lockOpen locks the next open findings and says which they are and where they stand: by
+// that place they are written, because a table that was filled a moment ago has no
+// statistics yet, and by anything else PostgreSQL may read all of it for each slice.
+func lockOpen(ctx context.Context, tx pgx.Tx, runID string, kinds []run.FindingKind, limit int) (places []string, err error) {
+	rows, err := tx.Query(ctx, `SELECT f.ctid::text`+nextOpen+` FOR UPDATE`, runID, kindNames(kinds), "", limit)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
 // closeSlice is how many findings CloseFindings writes at once.
@@ -99,12 +105,15 @@ const closeSlice = 10_000
 func (s *Store) CloseFindings(ctx context.Context, turn int64, runID string, kinds []run.FindingKind, status run.Status, reason string) (int64, error) {
 	var all, n int64
 	for n = closeSlice; n == closeSlice; all += n {
-		err := s.inRun(ctx, "close findings", turn, runID, shared, func(ctx context.Context, tx pgx.Tx) error {
-			ct, err := tx.Exec(ctx, `UPDATE trueup.findings u SET status = $5, reason = $6, updated_at = clock_timestamp()
-				FROM (`+nextOpen("f.file_id")+`) o WHERE u.run_id = $1 AND u.file_id = o.file_id AND u.status = 'found' AND u.event_id IS NULL`,
-				runID, kindNames(kinds), "", closeSlice, string(status), clean(reason))
-			n = ct.RowsAffected()
-			return err
+		err := s.inRun(ctx, "close findings", turn, runID, alone, func(ctx context.Context, tx pgx.Tx) error {
+			places, err := lockOpen(ctx, tx, runID, kinds, closeSlice)
+			if n = int64(len(places)); err != nil || n == 0 {
+				return err
+			}
+			b := &pgx.Batch{}
+			exactly(b, len(places), `UPDATE trueup.findings f SET status = $2, reason = $3, updated_at = clock_timestamp()
+				WHERE f.ctid = ANY($1::text[]::tid[])`, places, string(status), clean(reason))
+			return send(ctx, tx, b)
 		})
 		if err != nil {
 			return all, err
@@ -133,26 +142,17 @@ func (s *Store) TakeFindings(ctx context.Context, turn int64, runID string, kind
 }
 
 func drawEvents(ctx context.Context, tx pgx.Tx, runID string, kinds []run.FindingKind, limit int) ([]event.Event, error) {
-	rows, err := tx.Query(ctx, nextOpen("f.file_id"), runID, kindNames(kinds), "", limit)
-	if err != nil {
+	places, err := lockOpen(ctx, tx, runID, kinds, limit)
+	if err != nil || len(places) == 0 {
 		return nil, err
 	}
-	files, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil || len(files) == 0 {
-		return nil, err
-	}
-	ids := make([]string, len(files))
+	ids := make([]string, len(places))
 	for i := range ids {
 		ids[i] = newID()
 	}
-	out, err := findingEvents(tx.Query(ctx, `WITH drawn AS (UPDATE trueup.findings f SET event_id = i.event_id, updated_at = clock_timestamp()
-			FROM unnest($2::text[], $3::text[]) AS i(file_id, event_id)
-			WHERE f.run_id = $1 AND f.file_id = i.file_id AND f.status = 'found' AND f.event_id IS NULL RETURNING f.file_id, f.event_id, f.updated_at)
-		SELECT file_id, event_id, updated_at FROM drawn ORDER BY file_id`, runID, files, ids))
-	if err == nil && len(out) == 0 { // none of them is open any more, but others may be
-		err = errLostRace
-	}
-	return out, err
+	return findingEvents(tx.Query(ctx, `WITH drawn AS (UPDATE trueup.findings f SET event_id = i.event_id, updated_at = clock_timestamp()
+			FROM unnest($1::text[]::tid[], $2::text[]) AS i(place, event_id) WHERE f.ctid = i.place RETURNING f.file_id, f.event_id, f.updated_at)
+		SELECT file_id, event_id, updated_at FROM drawn ORDER BY file_id`, places, ids))
 }
 
 // findingEvents are the events that ask about findings, accepted when their ids were
