@@ -95,18 +95,19 @@ func doubted(p Passport) string {
 }
 
 // TellRun says in sentences what a run examined, found, repaired and refused, why, and
-// what to type next. It says what was examined even where nothing changed.
+// what to type next: nothing stands behind a command, so that it can be copied. It says
+// what was examined even where nothing changed.
 func TellRun(r run.Run) []string {
 	out := append([]string{tellState(r), tellExamined(r)}, tellFound(r)...)
 	out = append(out, tellBrakes(r)...)
 	if r.Unsettled > 0 {
-		out = append(out, fmt.Sprintf("%s of it not settled yet: trueup reconcile show %s.", plural(r.Unsettled, "event is", "events are"), r.ID))
+		out = append(out, fmt.Sprintf("%s not settled yet. See later: trueup reconcile show %s", plural(r.Unsettled, "of its events is", "of its events are"), r.ID))
 	}
 	for _, n := range r.Notes {
 		out = append(out, "Note: "+sentenceOf(n))
 	}
 	if r.Kind == run.Plan && r.State == run.Planned && Drift(r)+r.Found[run.Adopted][run.Found]+r.Found[run.Unowned][run.Found] > 0 {
-		out = append(out, "To repair this: trueup reconcile apply "+r.ID+".")
+		out = append(out, "To repair this: trueup reconcile apply "+r.ID)
 	}
 	return slices.DeleteFunc(out, func(s string) bool { return s == "" })
 }
@@ -179,7 +180,7 @@ func tellBrakes(r run.Run) []string {
 		out = append(out, "The listing was not whole, so no row was judged by its absence from it.")
 	}
 	if !r.Account.Confirmed && !r.State.Open() && r.Account.Asked > 0 {
-		out = append(out, fmt.Sprintf("Nothing was judged: %s. If it is ours all the same: trueup reconcile apply %s --accept-account.", tellAccount(r.Account), r.ID))
+		out = append(out, fmt.Sprintf("Nothing was judged: %s. If it is ours all the same: trueup reconcile apply %s --accept-account", tellAccount(r.Account), r.ID))
 	}
 	if r.ExpectedDeletions != nil {
 		out = append(out, fmt.Sprintf("An operator has released the fuse for this run's %s.", plural(*r.ExpectedDeletions, "candidate", "candidates")))
@@ -192,10 +193,10 @@ func tellBrakes(r run.Run) []string {
 		would = "Applying this would latch the fuse: "
 	}
 	out = append(out, would+sentenceOf(r.Fuse))
-	if what := Release(r); what == planCommand {
-		out = append(out, "To see how to release it: "+what+".")
+	if what := Release(r); what == PlanCommand {
+		out = append(out, "To see how to release it: "+what)
 	} else if what != "" {
-		out = append(out, fmt.Sprintf("To let exactly these %s be deleted where a look-up confirms it: %s.", plural(r.Candidates, "candidate", "candidates"), what))
+		out = append(out, fmt.Sprintf("To let exactly these %s be deleted where a look-up confirms it: %s", plural(r.Candidates, "candidate", "candidates"), what))
 	}
 	return out
 }

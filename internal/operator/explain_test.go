@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/trueup/trueup/internal/event"
+	"github.com/trueup/trueup/internal/run"
 )
 
 func TestExplain(t *testing.T) {
@@ -19,6 +20,8 @@ func TestExplain(t *testing.T) {
 	unfound := Line{ID: "E5", At: at(5), Source: "client", Origin: "client", Kind: "report", User: "ann", Verdict: "absent", Outcome: "unchanged", Reason: "not_found", End: "rejected"}
 	row := &Row{URL: "https://x/y", User: "ann", Synced: ptr(at(2))}
 	claimed := &State{Owner: "ann", OwnerKind: "claimed", OwnerAt: ptr(at(0)), OwnerEvent: "E2"}
+	text := func(s string) *string { return &s }
+	found := func(id string, f run.Finding) FileFinding { return FileFinding{Run: id, Finding: f} }
 	with := func(s State, change func(*State)) *State { change(&s); return &s }
 
 	tests := []struct {
@@ -68,6 +71,27 @@ func TestExplain(t *testing.T) {
 		{"AssignedByAnOperator", Passport{Row: row, State: &State{Owner: "ann", OwnerKind: "assigned"}, Lines: []Line{{ID: "A1", At: at(1), Source: "operator", Origin: "operator", Kind: "assign",
 			User: "ann", Outcome: "applied", Reason: "owner", Detail: []byte(`{"who":"bob","note":"ticket 12","before":""}`)}}},
 			"by an operator's act", []string{`operator bob assigned the file to "ann"`, "(ticket 12)"}},
+		{"Drifted", Passport{Row: row, State: claimed, Findings: []FileFinding{found("R1", run.Finding{Kind: run.Drifted, Status: run.Repaired, FoundAt: at(1), ChangedAt: at(2),
+			Columns: []run.Difference{{Column: "file_name", Row: text("x"), ImageKit: text("y")}, {Column: "format", ImageKit: text("jpg")}}})}},
+			"The row stands", []string{`10:01:00.000Z: reconciliation run R1 found that the row differed from the file (the row's file_name said "x" while ImageKit said "y", the row's format said nothing while ImageKit said "jpg"); repaired at 2026-05-01 10:02:00.000Z.`}},
+		{"Missing", Passport{Row: row, State: claimed, Findings: []FileFinding{found("R1", run.Finding{Kind: run.Missing, Status: run.Repaired, Event: "E9", FoundAt: at(1), ChangedAt: at(2)})}},
+			"The row stands", []string{"there was no row of it; repaired at 2026-05-01 10:02:00.000Z by event E9."}},
+		{"OrphanedAndGone", Passport{State: &State{GoneAt: ptr(at(4)), GoneWhy: "confirmed"}, Findings: []FileFinding{found("R1", run.Finding{Kind: run.Orphaned, Status: run.Repaired, Event: "E9", FoundAt: at(1), ChangedAt: at(4),
+			Evidence: []string{"it is not in the whole listing of 940 files.", "a look-up at 10:03 answered 404 (request rq)"}})}},
+			"two look-ups, far enough apart", []string{"no such file in ImageKit's whole listing; it is not in the whole listing of 940 files; a look-up at 10:03 answered 404 (request rq); repaired"}},
+		{"OrphanKeptByTheFuse", Passport{Row: row, State: claimed, Findings: []FileFinding{found("R1", run.Finding{Kind: run.Orphaned, Status: run.Refused, Reason: run.ReasonFuse, FoundAt: at(5), ChangedAt: at(6)})}},
+			"; but run R1 did not see the file in ImageKit's listing, and the row was kept: the fuse is latched", []string{"it was refused at 2026-05-01 10:06:00.000Z: the fuse is latched"}},
+		{"OrphanAskedAbout", Passport{Row: row, State: claimed, Findings: []FileFinding{found("R1", run.Finding{Kind: run.Orphaned, Status: run.Found, Event: "E9", FoundAt: at(5), ChangedAt: at(5)})}},
+			"and a look-up by id has yet to tell whether it is gone.", []string{"event E9 asks about the file by id."}},
+		{"OrphanSeenSince", Passport{Row: &Row{URL: "u", User: "ann", Synced: ptr(at(7))}, State: claimed, Findings: []FileFinding{
+			found("R1", run.Finding{Kind: run.Orphaned, Status: run.Refused, Reason: run.ReasonFuse, FoundAt: at(5), ChangedAt: at(6)})}}, "event E2).", nil},
+		{"OrphanThatWasThere", Passport{Row: row, State: claimed, Findings: []FileFinding{found("R1", run.Finding{Kind: run.Orphaned, Status: run.Skipped, Reason: run.ReasonPresent, FoundAt: at(5), ChangedAt: at(6)})}},
+			"event E2).", []string{"it was skipped at 2026-05-01 10:06:00.000Z: a look-up by id found the file"}},
+		{"AdoptedAndUnowned", Passport{Row: row, State: claimed, Findings: []FileFinding{found("R1", run.Finding{Kind: run.Adopted, Status: run.Found, FoundAt: at(1)}),
+			found("R2", run.Finding{Kind: run.Unowned, Status: run.Skipped, Reason: run.ReasonNobody, FoundAt: at(2), ChangedAt: at(2)})}},
+			"The row stands", []string{"run R1 found that there was a row that trueup had not looked at before; nothing was done about it so far.", "run R2 found that the row belonged to nobody; it was skipped"}},
+		{"WordsOfANewerRun", Passport{Row: row, State: claimed, Findings: []FileFinding{found("R1", run.Finding{Kind: "bent", Status: "straightened", Reason: "unheard_of", FoundAt: at(1), ChangedAt: at(1)})}},
+			"The row stands", []string{"bent", "straightened", "unheard_of"}},
 		{"SecurityNote", Passport{Row: row, State: claimed, Lines: []Line{{ID: "S1", At: at(1), Source: "trueup", Kind: "security", Reason: "ticket_reused", Verdict: "present", Detail: []byte(`{"events":["E1"]}`)}}},
 			"The row stands", []string{"security note: the same ticket is on another file too."}},
 		{"WriteForWaitingEvents", Passport{Row: row, State: claimed, Lines: []Line{{ID: "W1", At: at(1), Source: "trueup", Kind: "write", Verdict: "absent", Outcome: "look_again", Reason: "nominated"}}},

@@ -22,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/trueup/trueup/internal/event"
+	"github.com/trueup/trueup/internal/run"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -423,8 +424,11 @@ func TestClient(t *testing.T) {
 		if s, err := c.Status(t.Context()); err != nil || s.Worker.Turn != 3 {
 			t.Errorf("%+v %v", s, err)
 		}
-		r.passport = Passport{Row: &Row{URL: "u", User: "me"}}
-		if p, err := c.Passport(t.Context(), "abc"); err != nil || p.FileID != "abc" || len(p.Why) == 0 {
+		r.passport = Passport{Row: &Row{URL: "u", User: "me"}, Findings: []FileFinding{{"R1", run.Finding{FileID: "abc", Kind: run.Adopted, Status: run.Found}}}}
+		if got := r.do(t, "GET", "/api/files/abc", annToken, ""); !strings.Contains(got.body, `"findings":[{"run":"R1","fileId":"abc"`) {
+			t.Error(got.body)
+		}
+		if p, err := c.Passport(t.Context(), "abc"); err != nil || p.FileID != "abc" || len(p.Why) == 0 || len(p.Findings) != 1 {
 			t.Errorf("%+v %v", p, err)
 		}
 		if p, err := c.Pause(t.Context(), "deploy"); err != nil || !p.Paused {

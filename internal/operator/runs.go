@@ -28,8 +28,8 @@ type Runs interface {
 	// ApplyRun carries out what the run found. It wraps run.ErrOtherCount, and
 	// run.ErrAccount where AcceptAccount is needed.
 	ApplyRun(ctx context.Context, id string, a run.Apply) (run.Run, error)
-	// CancelRun ends it where it stands; what was published goes its way. A run that has
-	// ended stays as it is.
+	// CancelRun ends it where it stands, or gives a plan up; what was published goes its
+	// way. A run that is over stays as it is.
 	CancelRun(ctx context.Context, id string, act Act) (run.Run, error)
 }
 
@@ -150,7 +150,7 @@ func (h *Handler) runCancel(r *http.Request, key string, body []byte) (any, erro
 
 // applyProblem is runProblem with what only applying can be refused for.
 func (h *Handler) applyProblem(ctx context.Context, id string, a run.Apply, err error) error {
-	other := errors.Is(err, run.ErrOtherCount)
+	other := errors.Is(err, run.ErrOtherCount) && a.ExpectDeletions != nil
 	if !other && !errors.Is(err, run.ErrAccount) {
 		return h.runProblem(ctx, id, err)
 	}
@@ -158,7 +158,10 @@ func (h *Handler) applyProblem(ctx context.Context, id string, a run.Apply, err 
 	if unread != nil {
 		return errors.Join(unread, err)
 	}
-	if other && a.ExpectDeletions != nil {
+	if other && r.State == run.Failed && r.Candidates == 0 {
+		return &Problem{http.StatusConflict, "other_count", fmt.Sprintf("run %s failed before it had counted candidates for deletion: start another one with %s", id, PlanCommand)}
+	}
+	if other {
 		return &Problem{http.StatusConflict, "other_count", fmt.Sprintf(
 			"%d deletions are expected, but run %s has %d candidates: look at them with trueup reconcile show %s --kind orphaned", *a.ExpectDeletions, id, r.Candidates, id)}
 	}
@@ -180,8 +183,10 @@ func (h *Handler) runProblem(ctx context.Context, id string, err error) error {
 			return errors.Join(unread, err)
 		case r.State.Open():
 			return underWayProblem(r)
+		case r.State == run.Cancelled:
+			return &Problem{http.StatusConflict, "run_ended", fmt.Sprintf("run %s is cancelled: start another one", id)}
 		}
-		return &Problem{http.StatusConflict, "run_ended", fmt.Sprintf("run %s is %s: start another one", id, r.State)}
+		return &Problem{http.StatusConflict, "run_ended", fmt.Sprintf("run %s is %s, and its findings are not kept any more: start another one", id, r.State)}
 	}
 	return err
 }

@@ -86,7 +86,9 @@ func (b *book) ApplyRun(_ context.Context, id string, a run.Apply) (run.Run, err
 		return *r, fmt.Errorf("apply: %w", run.ErrEnded)
 	case slices.ContainsFunc(b.runs, func(x run.Run) bool { return x.State.Open() }):
 		return *r, fmt.Errorf("apply: %w", run.ErrUnderWay)
-	case a.ExpectDeletions != nil && *a.ExpectDeletions != r.Candidates:
+	case r.ID == "forgotten":
+		return *r, fmt.Errorf("the findings of run %s are not kept any more: %w", id, run.ErrEnded)
+	case a.ExpectDeletions != nil && (*a.ExpectDeletions != r.Candidates || r.State == run.Failed && r.Candidates == 0):
 		return *r, fmt.Errorf("apply: %w", run.ErrOtherCount)
 	case !r.Account.Confirmed && !a.AcceptAccount:
 		return *r, fmt.Errorf("apply: %w", run.ErrAccount)
@@ -101,7 +103,7 @@ func (b *book) CancelRun(_ context.Context, id string, _ Act) (run.Run, error) {
 	if err != nil {
 		return run.Run{}, err
 	}
-	if r.State.Open() {
+	if r.State.Open() || r.State == run.Planned {
 		r.State = run.Cancelled
 	}
 	return *r, nil
@@ -112,6 +114,7 @@ func shelved() []run.Run {
 	sure := run.Account{Asked: 5, Answered: 5, Confirmed: true}
 	return []run.Run{
 		{ID: "doubted", Kind: run.Full, State: run.Failed, StartedBy: "schedule", Account: run.Account{Asked: 5}, Error: "the account is another"},
+		{ID: "forgotten", Kind: run.Full, State: run.Complete, StartedBy: "ann", Account: sure},
 		{ID: "cancelled", Kind: run.Plan, State: run.Cancelled, StartedBy: "ann", Account: sure},
 		{ID: "planned", Kind: run.Plan, State: run.Planned, StartedBy: "ann", Account: sure, Candidates: 60, Whole: true, Listed: 940, Rows: 1000, Same: 940,
 			Found: map[run.FindingKind]map[run.Status]int64{run.Orphaned: {run.Found: 60}}, Fuse: "60 candidates are more than 10"},
@@ -132,7 +135,7 @@ func TestRunsContract(t *testing.T) {
 		want                     string
 	}{
 		{"List", "GET", "/api/runs?limit=1", "", 200, `"next":"doubted"`},
-		{"ListOn", "GET", "/api/runs?limit=1&after=doubted", "", 200, `"id":"cancelled"`},
+		{"ListOn", "GET", "/api/runs?limit=1&after=doubted", "", 200, `"id":"forgotten"`},
 		{"ListBadLimit", "GET", "/api/runs?limit=0", "", 400, "invalid_limit"},
 		{"Show", "GET", "/api/runs/planned", "", 200, `"candidates":60`},
 		{"ShowUnknown", "GET", "/api/runs/nobody", "", 404, `there is no reconciliation run \"nobody\"`},
@@ -152,7 +155,9 @@ func TestRunsContract(t *testing.T) {
 		{"ApplyDoubted", "POST", "/api/runs/doubted/apply", "", 409, `0 of 5 known files are there`},
 		{"ApplyDoubtedWord", "POST", "/api/runs/doubted/apply", `{"note":"x"}`, 409, `"code":"account_not_confirmed"`},
 		{"CancelUnknown", "POST", "/api/runs/nobody/cancel", "", 404, "unknown_id"},
-		{"CancelEnded", "POST", "/api/runs/planned/cancel", "", 200, `"state":"planned"`},
+		{"ApplyForgotten", "POST", "/api/runs/forgotten/apply", "", 409, `run forgotten is complete, and its findings are not kept any more`},
+		{"ApplyUncounted", "POST", "/api/runs/doubted/apply", `{"expectDeletions":0}`, 409, `run doubted failed before it had counted candidates for deletion: start another one with trueup reconcile plan","code":"other_count"`},
+		{"CancelEnded", "POST", "/api/runs/forgotten/cancel", "", 200, `"state":"complete"`},
 		{"StartNothingSaid", "POST", "/api/runs", `{}`, 400, "invalid_kind"},
 		{"StartMistyped", "POST", "/api/runs", `{"kind":"full"}`, 400, "invalid_kind"},
 		{"StartUnknownField", "POST", "/api/runs", `{"kind":"plan","dry":true}`, 400, "invalid_body"},
@@ -239,6 +244,7 @@ func TestStatusTellsTheRunAndHowToReleaseTheFuse(t *testing.T) {
 		{"ByTheWorker", run.Run{ID: "R2", State: run.Complete, Account: sure}, FuseStatus{Latched: true}, nil, "trueup reconcile plan", `"id":"R2"`},
 		{"ByACancelledRun", run.Run{ID: "R3", State: run.Cancelled, Account: sure}, FuseStatus{Latched: true, Run: "R3"}, nil, "trueup reconcile plan", ""},
 		{"ByARunThatJudgedNothing", run.Run{ID: "R3", State: run.Failed}, FuseStatus{Latched: true, Run: "R3"}, nil, "trueup reconcile plan", ""},
+		{"ByOneThatCountedNothing", run.Run{ID: "R3", State: run.Failed, Account: sure}, FuseStatus{Latched: true, Run: "R3"}, nil, "trueup reconcile plan", ""},
 		{"ByOneUnderWay", run.Run{ID: "R4", State: run.Running, Account: sure}, FuseStatus{Latched: true, Run: "R4"}, nil, "", ""},
 		{"ByOneForgotten", run.Run{ID: "R5", State: run.Complete, Account: sure}, FuseStatus{Latched: true, Run: "nobody"}, nil, "trueup reconcile plan", ""},
 		{"NotLatched", run.Run{ID: "R1", State: run.Complete, Account: sure}, FuseStatus{Run: "R1"}, nil, "", ""},
@@ -264,7 +270,7 @@ func TestClientOfRuns(t *testing.T) {
 	r := newRig(t)
 	r.book.runs, r.book.findings = shelved(), []run.Finding{{FileID: "a", Kind: run.Missing, Status: run.Found}}
 	c := clientOf(t, r)
-	if page, err := c.Runs(t.Context(), "", 2); err != nil || len(page.Items) != 2 || page.Next != "cancelled" {
+	if page, err := c.Runs(t.Context(), "", 2); err != nil || len(page.Items) != 2 || page.Next != "forgotten" {
 		t.Errorf("%+v %v", page, err)
 	}
 	if page, err := c.Findings(t.Context(), "planned", run.FindingFilter{Kind: run.Missing, Status: run.Found}, "", 10); err != nil || len(page.Items) != 1 {
@@ -280,7 +286,7 @@ func TestClientOfRuns(t *testing.T) {
 	if got, err := c.StartRun(t.Context(), run.Full, "n"); err != nil || got.Note != "n" || got.Kind != run.Full {
 		t.Errorf("%+v %v", got, err)
 	}
-	if got, err := c.Run(t.Context(), "run3"); err != nil || !got.State.Open() {
+	if got, err := c.Run(t.Context(), "run4"); err != nil || !got.State.Open() {
 		t.Errorf("%+v %v", got, err)
 	}
 }

@@ -45,14 +45,14 @@ func (h *Handler) status(r *http.Request) (Status, error) {
 func (h *Handler) release(ctx context.Context, st *Status) string {
 	switch id := st.Fuse.Run; {
 	case id == "" || h.Runs == nil:
-		return planCommand
+		return PlanCommand
 	case st.Run != nil && st.Run.ID == id:
 		return Release(st.Run.Run)
 	default:
 		latched, err := h.Runs.Run(ctx, id)
 		switch {
 		case errors.Is(err, event.ErrUnknown): // past its retention
-			return planCommand
+			return PlanCommand
 		case err != nil:
 			return ""
 		}
@@ -60,7 +60,8 @@ func (h *Handler) release(ctx context.Context, st *Status) string {
 	}
 }
 
-const planCommand = "trueup reconcile plan"
+// PlanCommand makes a run that shows how to release the fuse.
+const PlanCommand = "trueup reconcile plan"
 
 // Release is what to type to release the fuse for exactly the candidates of this run.
 // Where it has none to go by, a plan has to be made first; it is empty while the run is
@@ -69,8 +70,8 @@ func Release(r run.Run) string {
 	switch {
 	case r.State.Open():
 		return ""
-	case r.State == run.Cancelled, !r.Account.Confirmed:
-		return planCommand
+	case r.State == run.Cancelled, r.State == run.Failed && r.Candidates == 0, !r.Account.Confirmed:
+		return PlanCommand
 	}
 	return fmt.Sprintf("trueup reconcile apply %s --expect-deletions %d", r.ID, r.Candidates)
 }
