@@ -5,11 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -115,38 +113,28 @@ func (p *program) confirm(yes bool, question string, args ...any) error {
 // follow shows the job's progress until it has done its part, and with wait until
 // everything it has sent is settled.
 func (p *program) follow(ctx context.Context, client *operator.Client, job event.Job, wait bool) error {
-	show := p.newProgress()
-	again := time.NewTicker(300 * time.Millisecond)
-	defer again.Stop()
-	for job.State == event.JobRunning || wait && unsettled(job) > 0 {
-		show.at(job, wait)
-		select {
-		case <-again.C:
-		case <-ctx.Done():
-			show.end()
-			return fmt.Errorf("job %s goes on without this command: trueup dead jobs show %s --wait", job.ID, job.ID)
-		}
-		next, err := client.Job(ctx, job.ID)
-		switch {
-		case err == nil:
-			job = next
-		case lasting(err) && ctx.Err() == nil:
-			show.end()
-			return err
-		default:
-			show.trouble(err)
-		}
+	job, err := watch(ctx, p.newProgress("job "+job.ID), job,
+		func(ctx context.Context) (event.Job, error) { return client.Job(ctx, job.ID) },
+		func(j event.Job) (point, bool) {
+			return jobPoint(j, wait), j.State != event.JobRunning && (!wait || unsettled(j) == 0)
+		})
+	if errors.Is(err, errLeft) {
+		return fmt.Errorf("job %s goes on without this command: trueup dead jobs show %s --wait", job.ID, job.ID)
 	}
-	show.at(job, wait)
-	show.end()
+	if err != nil {
+		return err
+	}
 	return p.concluded(job, wait)
 }
 
-// lasting is an error that asking again does not cure: an answer of trueup other than
-// "not now". A server that restarts is waited for.
-func lasting(err error) bool {
-	var problem *operator.Problem
-	return errors.As(err, &problem) && problem.Status < 500 && problem.Status != 429
+// jobPoint is how far a job has come.
+func jobPoint(j event.Job, wait bool) point {
+	done, what := j.Done+j.Skipped, progressOf(j)
+	if wait {
+		done -= unsettled(j)
+		what += fmt.Sprintf(", %d of them not settled yet", unsettled(j))
+	}
+	return point{done: done, total: j.Total, what: what, waiting: j.Waiting}
 }
 
 // unsettled is how many of the job's events have not come to an end.
@@ -273,63 +261,4 @@ func assignCommand(p *program) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&note, "note", "", "why, for the audit (required)")
 	return cmd
-}
-
-// progress shows how far long work has come: a bar that is drawn over on a terminal,
-// else a line whenever a tenth more is done or something new is waited for.
-type progress struct {
-	*program
-	terminal bool
-	tenth    int64
-	waiting  string
-	drawn    bool
-}
-
-func (p *program) newProgress() *progress {
-	f, ok := p.stderr.(*os.File)
-	if ok {
-		info, err := f.Stat()
-		ok = err == nil && info.Mode()&os.ModeCharDevice != 0
-	}
-	return &progress{program: p, terminal: ok && p.env["TERM"] != "dumb", tenth: -1}
-}
-
-func (s *progress) at(j event.Job, wait bool) {
-	done, what := j.Done+j.Skipped, progressOf(j)
-	if wait {
-		done -= unsettled(j)
-		what += fmt.Sprintf(", %d of them not settled yet", unsettled(j))
-	}
-	if j.Waiting != "" {
-		what += "; waits: " + j.Waiting
-	}
-	tenth := int64(10)
-	if j.Total > 0 {
-		tenth = max(0, min(10, done*10/j.Total))
-	}
-	if s.terminal {
-		_, _ = fmt.Fprintf(s.stderr, "\r\x1b[K[%s%s] %s", strings.Repeat("#", int(2*tenth)), strings.Repeat("-", int(20-2*tenth)), what)
-		s.drawn = true
-		return
-	}
-	if tenth != s.tenth || j.Waiting != s.waiting {
-		s.tenth, s.waiting = tenth, j.Waiting
-		s.remark("job %s: %s", j.ID, what)
-	}
-}
-
-// trouble says once that the server does not answer now.
-func (s *progress) trouble(err error) {
-	if text := err.Error(); text != s.waiting {
-		s.waiting = text
-		s.end()
-		s.remark("trueup: %s; asking again, the job is kept", text)
-	}
-}
-
-func (s *progress) end() {
-	if s.drawn {
-		s.remark("")
-	}
-	s.drawn = false
 }

@@ -23,11 +23,11 @@ func main() {
 	// After the first signal the default is back, so that a second one ends a process
 	// that takes too long to drain.
 	context.AfterFunc(ctx, stop)
-	os.Exit(run(ctx, os.Args[1:], config.Environ(os.Environ()), os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(execute(ctx, os.Args[1:], config.Environ(os.Environ()), os.Stdin, os.Stdout, os.Stderr))
 }
 
-// run is the whole program; main only gives it the process's own parts.
-func run(ctx context.Context, args []string, env map[string]string, stdin io.Reader, stdout, stderr io.Writer) int {
+// execute is the whole program; main only gives it the process's own parts.
+func execute(ctx context.Context, args []string, env map[string]string, stdin io.Reader, stdout, stderr io.Writer) int {
 	p := &program{env: env, stdin: stdin, stdout: stdout, stderr: stderr}
 	root := newRoot(p)
 	root.SetArgs(args)

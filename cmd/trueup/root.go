@@ -49,6 +49,7 @@ var commands = []func(*program) *cobra.Command{
 	migrateCommand,
 	statusCommand,
 	whyCommand,
+	reconcileCommand,
 	deadCommand,
 	recheckCommand,
 	assignCommand,

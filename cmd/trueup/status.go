@@ -17,7 +17,7 @@ import (
 func statusCommand(p *program) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
-		Short: "Show queue, retries, dead letters, fuse, API budget and durability",
+		Short: "Show queue, retries, dead letters, last run, drift, fuse, API budget and durability",
 		Args:  cobra.NoArgs,
 		RunE: verb(p, func(ctx context.Context, c *operator.Client, _ []string) (operator.Status, error) {
 			return c.Status(ctx)
@@ -57,6 +57,12 @@ func statusLines(s operator.Status) [][2]string {
 	}
 	if f := s.Fuse; f != nil {
 		put("fuse", fuseLine(f))
+	}
+	if a := s.Account; a != nil {
+		put("account", accountDoubt(a))
+	}
+	if r := s.Run; r != nil {
+		put("last run", lastRunLine(r, s.At))
 	}
 	if a := s.API; a != nil {
 		put("ImageKit", apiLine(a, s.At))
@@ -148,7 +154,43 @@ func fuseLine(f *operator.FuseStatus) string {
 			s += " (" + f.Why + ")"
 		}
 	}
-	return s + fmt.Sprintf("; %d unannounced absences in a day", f.Candidates)
+	s += fmt.Sprintf("; %d unannounced absences in a day", f.Candidates)
+	switch f.Release {
+	case "":
+	case operator.PlanCommand:
+		s += "; to see how to release it: " + f.Release
+	default:
+		s += "; to release it: " + f.Release
+	}
+	return s
+}
+
+// accountDoubt says why nothing is judged.
+func accountDoubt(a *operator.AccountStatus) string {
+	s := "NOT RECOGNISED"
+	if a.Since != nil {
+		s += " since " + stamp(*a.Since)
+	}
+	s += ", so nothing is judged or removed: " + a.Doubt
+	if a.Run != "" {
+		s += "; if it is ours: trueup reconcile apply " + a.Run + " --accept-account"
+	}
+	return s
+}
+
+func lastRunLine(r *operator.RunStatus, now time.Time) string {
+	s := fmt.Sprintf("%s (%s) %s", r.ID, r.Kind, r.State)
+	switch {
+	case r.State.Open():
+		s += fmt.Sprintf(" for %s", span(now.Sub(r.StartedAt)))
+	case !r.FinishedAt.IsZero():
+		s += fmt.Sprintf(" %s ago", span(now.Sub(r.FinishedAt)))
+	}
+	s += fmt.Sprintf(", %d files listed, drift %d", r.Listed, r.Drift)
+	if found := foundSoFar(r.Run); found != "" {
+		s += "; found: " + found
+	}
+	return s
 }
 
 func apiLine(a *operator.APIStatus, now time.Time) string {

@@ -13,9 +13,9 @@ func whyCommand(p *program) *cobra.Command {
 	return &cobra.Command{
 		Use:   "why FILE_ID",
 		Short: "Tell a file's story: why its row is as it is, or why there is none",
-		Long: `Tell everything that touched one file, in order: events, look-ups, writes, retries and
-dead letters. The last sentence says why the row is as it is, why there is none, or why
-a claim was refused. --json gives the whole passport.`,
+		Long: `Tell everything that touched one file, in order: events, look-ups, writes, retries, dead
+letters and what reconciliation found. The last sentence says why the row is as it is,
+why there is none, or why a claim was refused. --json gives the whole passport.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if err := cobra.ExactArgs(1)(cmd, args); err != nil {
 				return err
