@@ -31,6 +31,11 @@ func recognise(ctx context.Context, library Library, known []run.KnownFile) (rec
 	var away error
 	var otherAge, absent, other int
 	for _, k := range known[:min(len(known), askKnown)] {
+		if !file.ValidID(k.FileID) { // an application's own invention: never asked
+			r.Asked++
+			absent++
+			continue
+		}
 		answer, err := library.Details(ctx, k.FileID)
 		if ctx.Err() != nil {
 			return r, context.Cause(ctx)

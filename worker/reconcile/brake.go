@@ -1,6 +1,58 @@
 package reconcile
 
-import "fmt"
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/trueup/trueup/internal/run"
+)
+
+// brake judges the brakes once, before the first candidate of this run counts for
+// anything, and latches the fuse where they say so. A plan only says what they would do.
+// An operator who has named the number of candidates has judged them.
+func (w *work) brake(ctx context.Context) error {
+	var why []string
+	if w.run.ExpectedDeletions == nil {
+		b, err := w.braking(ctx)
+		if err != nil {
+			return err
+		}
+		why = brakes(b)
+	}
+	w.run.Fuse = strings.Join(why, "; ")
+	if w.planning() {
+		return w.finish(ctx, run.Planned, "")
+	}
+	if len(why) > 0 {
+		if err := w.latch(ctx, w.run.Fuse); err != nil {
+			return err
+		}
+	}
+	return w.enter(ctx, run.PhaseRepair)
+}
+
+func (w *work) braking(ctx context.Context) (braking, error) {
+	_, last, err := w.runs.LastRuns(ctx)
+	if err != nil {
+		return braking{}, err
+	}
+	latched, today, _, err := w.Brakes.Fuse(ctx)
+	if err != nil {
+		return braking{}, err
+	}
+	if latched {
+		w.noteOnce("the fuse was latched before: whatever the listing does not show stays")
+	}
+	b := braking{Listed: w.run.Listed, Rows: w.run.Rows, Whole: w.run.Whole, Refused: w.mark.Refused, Candidates: w.run.Candidates, Today: today}
+	if last.ID != w.run.ID {
+		b.LastListed = last.Listed
+	}
+	if !b.Whole {
+		b.Broken = w.whyIncomplete()
+	}
+	return b, nil
+}
 
 // braking is what the brakes are judged by, once a run has compared everything.
 type braking struct {

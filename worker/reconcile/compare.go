@@ -6,17 +6,8 @@ import (
 	"iter"
 
 	"github.com/trueup/trueup/internal/run"
+	"github.com/trueup/trueup/worker/reconcile/spool"
 )
-
-// listed is ImageKit's side of one file in the comparison.
-type listed struct {
-	FileID string
-	Hash   int64 // that a row with the listed content would have
-	// Ticketed: something in it looks like an ownership ticket.
-	Ticketed bool
-	// Unreadable: it is there, and nothing else of it can be believed.
-	Unreadable bool
-}
 
 // verdict is what the comparison says of one file.
 type verdict struct {
@@ -43,7 +34,7 @@ const (
 // judge compares both sides of one file; either may be nil. Pure. A row that was written
 // after the run's fence is not judged, and a row that the listing does not show only
 // when the listing is whole.
-func judge(l *listed, r *run.Local, whole bool) verdict {
+func judge(l *spool.Entry, r *run.Local, whole bool) verdict {
 	switch {
 	case r != nil && r.Moved:
 		return verdict{Count: countMoved}
@@ -85,10 +76,10 @@ var errDisorder = errors.New("not in order")
 // merge brings both sides of every file together, each given in the byte order of the
 // ids, and calls pair once for each file with what there is of it. It reads each side
 // once and keeps nothing. An error of either side, or of pair, ends it.
-func merge[L any](listing iter.Seq2[L, error], id func(L) string, local func(yield func(run.Local) error) error, pair func(*L, *run.Local) error) error {
+func merge(listing iter.Seq2[spool.Entry, error], local func(yield func(run.Local) error) error, pair func(*spool.Entry, *run.Local) error) error {
 	next, stop := iter.Pull2(listing)
 	defer stop()
-	m := &merging[L]{next: next, id: id, pair: pair}
+	m := &merging{next: next, pair: pair}
 	if err := m.advance(); err != nil {
 		return err
 	}
@@ -104,49 +95,43 @@ func merge[L any](listing iter.Seq2[L, error], id func(L) string, local func(yie
 }
 
 // merging is a merge under way: head is the first listed file that has not been paired.
-type merging[L any] struct {
-	next func() (L, error, bool)
-	id   func(L) string
-	pair func(*L, *run.Local) error
-	head L
+type merging struct {
+	next func() (spool.Entry, error, bool)
+	pair func(*spool.Entry, *run.Local) error
+	head spool.Entry
 	more bool
-	last string // id of the last row
+	last *string // id of the last row; an application may have written an empty one
 }
 
 // row pairs a row, after all listed files before it.
-func (m *merging[L]) row(r run.Local) error {
-	if r.FileID <= m.last {
-		return fmt.Errorf("compare: row %s after %s: %w", r.FileID, m.last, errDisorder)
+func (m *merging) row(r run.Local) error {
+	if m.last != nil && r.FileID <= *m.last {
+		return fmt.Errorf("compare: row %q after %q: %w", r.FileID, *m.last, errDisorder)
 	}
-	m.last = r.FileID
-	for m.more && m.id(m.head) < r.FileID {
+	m.last = &r.FileID
+	for m.more && m.head.FileID < r.FileID {
 		if err := m.unmatched(); err != nil {
 			return err
 		}
 	}
-	if !m.more || m.id(m.head) != r.FileID {
+	if !m.more || m.head.FileID != r.FileID {
 		return m.pair(nil, &r)
 	}
-	head := m.head
-	if err := m.pair(&head, &r); err != nil {
+	if err := m.pair(&m.head, &r); err != nil {
 		return err
 	}
 	return m.advance()
 }
 
-func (m *merging[L]) unmatched() error {
-	head := m.head
-	if err := m.pair(&head, nil); err != nil {
+func (m *merging) unmatched() error {
+	if err := m.pair(&m.head, nil); err != nil {
 		return err
 	}
 	return m.advance()
 }
 
-func (m *merging[L]) advance() error {
-	before, had := "", m.more
-	if had {
-		before = m.id(m.head)
-	}
+func (m *merging) advance() error {
+	before := m.head.FileID // empty before the first
 	head, err, more := m.next()
 	m.head, m.more = head, more
 	switch {
@@ -154,8 +139,8 @@ func (m *merging[L]) advance() error {
 		return nil
 	case err != nil:
 		return fmt.Errorf("read the sorted listing: %w", err)
-	case had && m.id(head) <= before:
-		return fmt.Errorf("compare: listed %s after %s: %w", m.id(head), before, errDisorder)
+	case head.FileID <= before:
+		return fmt.Errorf("compare: listed %s after %s: %w", head.FileID, before, errDisorder)
 	}
 	return nil
 }

@@ -1,0 +1,87 @@
+package reconcile
+
+import (
+	"context"
+
+	"github.com/trueup/trueup/internal/run"
+)
+
+// account draws the run's fence and looks whether the key still opens our account.
+// Until that is sure nothing is judged, and nothing listed.
+func (w *work) account(ctx context.Context) error {
+	fence, _, err := w.rows.Fence(ctx, nil)
+	if err != nil {
+		return err
+	}
+	w.run.Fence = fence.Number
+	seen, err := w.recognise(ctx)
+	if err != nil {
+		return err
+	}
+	w.run.Account = run.Account{Key: w.Account.Key, Endpoint: w.Account.Endpoint, Asked: seen.Asked, Answered: seen.Answered, Confirmed: seen.Why == ""}
+	if seen.Why != "" {
+		return w.unrecognised(ctx, seen)
+	}
+	if err := w.save(ctx); err != nil { // what ends the doubt is this account
+		return err
+	}
+	if !w.planning() {
+		if err := w.Brakes.DoubtAccount(ctx, w.turn, w.run.ID, ""); err != nil {
+			return err
+		}
+	}
+	return w.enter(ctx, run.PhaseList)
+}
+
+// recognise asks known files, unless an operator has vouched for the account.
+func (w *work) recognise(ctx context.Context) (recognition, error) {
+	if err := w.compareAccounts(ctx); err != nil {
+		return recognition{}, err
+	}
+	if by := w.run.AccountAcceptedBy; by != "" {
+		w.noteOnce("%s has vouched for the account: no known file was asked", by)
+		return recognition{}, nil
+	}
+	known, err := w.rows.KnownFiles(ctx, askKnown)
+	if err != nil {
+		return recognition{}, err
+	}
+	return recognise(ctx, w.Library, known)
+}
+
+// compareAccounts notes that another key or endpoint is in use than was confirmed last.
+// Keys are changed for good reasons: the known files decide.
+func (w *work) compareAccounts(ctx context.Context) error {
+	last, _, err := w.Brakes.Account(ctx)
+	if err != nil {
+		return err
+	}
+	if last.Key != "" && last.Key != w.Account.Key {
+		w.noteOnce("the private key is not the one with which the account was confirmed last")
+	}
+	if last.Endpoint != "" && last.Endpoint != w.Account.Endpoint {
+		w.noteOnce("the endpoint is not the one with which the account was confirmed last: %s, and %s before", w.Account.Endpoint, last.Endpoint)
+	}
+	return nil
+}
+
+// unrecognised ends the run: nothing of this account is judged.
+func (w *work) unrecognised(ctx context.Context, seen recognition) error {
+	if !w.planning() {
+		if err := w.Brakes.DoubtAccount(ctx, w.turn, w.run.ID, seen.Why); err != nil {
+			return err
+		}
+		if seen.Refused != nil {
+			if err := w.latch(ctx, seen.Why); err != nil {
+				return err
+			}
+		}
+	}
+	return w.finish(ctx, run.Failed, seen.Why)
+}
+
+// latch latches the fuse, and says so in the run.
+func (w *work) latch(ctx context.Context, why string) error {
+	w.run.Fuse = why
+	return w.Brakes.LatchFuse(ctx, w.turn, w.run.ID, why)
+}
