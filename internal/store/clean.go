@@ -89,20 +89,24 @@ const cleanAfter = 20 * cleanRows
 // keepRuns is how many runs keep their findings.
 const keepRuns = 30
 
-// queueCleanRuns deletes a slice of the findings of runs past their retention or not among
-// the youngest, and the runs past it that have none left. A run's counts are kept before
-// the first of its findings goes; one under way keeps all.
+// oldestFound is the oldest run that has findings: the one to clean next, if any is.
+const oldestFound = `(SELECT run_id FROM trueup.findings ORDER BY run_id, file_id LIMIT 1)`
+
+// queueCleanRuns deletes a slice of the findings of the oldest run that has some, when it
+// is past its retention or not among the youngest, and the runs past it that have none. A
+// run's counts are kept before the first of its findings goes; one under way keeps all,
+// and with it those after it.
 func (r Retention) queueCleanRuns(b *pgx.Batch, limit int) {
-	b.Queue(`UPDATE trueup.runs r SET found = (SELECT coalesce(jsonb_object_agg(k.kind, k.counts), '{}')
-			FROM (SELECT kind, jsonb_object_agg(status, n) AS counts FROM (SELECT kind, status, count(*) AS n FROM trueup.findings
-				WHERE run_id = r.id GROUP BY kind, status) g GROUP BY kind) k)
-		WHERE r.id = (SELECT o.id FROM trueup.runs o WHERE o.found IS NULL AND o.state NOT IN ('running', 'applying')
+	id, keep := firstID(r.Ledger), r.Ledger.Microseconds()
+	b.Queue(`UPDATE trueup.runs r SET found = (SELECT jsonb_object_agg(k.kind, k.counts) FROM (SELECT kind, jsonb_object_agg(status, n) AS counts
+				FROM (SELECT kind, status, count(*) AS n FROM trueup.findings WHERE run_id = r.id GROUP BY kind, status) g GROUP BY kind) k)
+		WHERE r.id = (SELECT o.id FROM trueup.runs o WHERE o.id = `+oldestFound+` AND o.found IS NULL AND o.state NOT IN ('running', 'applying')
 			AND (o.id < (SELECT id FROM trueup.runs ORDER BY id DESC OFFSET $1 LIMIT 1) OR o.id < $2 AND o.finished_at < `+ago("$3")+`)
-			ORDER BY o.id LIMIT 1 FOR UPDATE SKIP LOCKED)`, keepRuns-1, firstID(r.Ledger), r.Ledger.Microseconds())
-	b.Queue(`DELETE FROM trueup.findings f USING (SELECT g.run_id, g.file_id FROM trueup.runs r JOIN trueup.findings g ON g.run_id = r.id
-			WHERE r.found IS NOT NULL LIMIT $1) old WHERE f.run_id = old.run_id AND f.file_id = old.file_id`, limit)
-	b.Queue(`DELETE FROM trueup.runs r WHERE r.found IS NOT NULL AND r.id < $1 AND r.finished_at < `+ago("$2")+`
-		AND NOT EXISTS (SELECT FROM trueup.findings f WHERE f.run_id = r.id)`, firstID(r.Ledger), r.Ledger.Microseconds())
+			FOR UPDATE SKIP LOCKED)`, keepRuns-1, id, keep)
+	b.Queue(`DELETE FROM trueup.findings WHERE ctid = ANY(ARRAY(SELECT f.ctid FROM trueup.findings f
+		WHERE f.run_id = (SELECT r.id FROM trueup.runs r WHERE r.id = `+oldestFound+` AND r.found IS NOT NULL) LIMIT $1))`, limit)
+	b.Queue(`DELETE FROM trueup.runs r WHERE r.id < $1 AND r.state NOT IN ('running', 'applying') AND r.finished_at < `+ago("$2")+`
+		AND NOT EXISTS (SELECT FROM trueup.findings f WHERE f.run_id = r.id)`, id, keep)
 }
 
 // cleanAfterRun takes a slice along when a run has ended. What fails is left to the next.
