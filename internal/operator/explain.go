@@ -63,7 +63,7 @@ func tellLine(l Line) string {
 	if l.Source == "trueup" && l.Kind == "security" {
 		return s + "."
 	}
-	if l.Verdict != "" {
+	if d := detailOf(l); l.Verdict != "" && !d.listed() {
 		s += ", " + verdicts.of(l.Verdict)
 		if l.Status != 0 {
 			s += fmt.Sprintf(" (ImageKit answered %d", l.Status)
@@ -94,7 +94,14 @@ type detail struct {
 	Note string `json:"note"`
 
 	DeadLetter string `json:"deadLetter"`
+
+	Run    string   `json:"run"`
+	Events []string `json:"events"`
+	How    string   `json:"how"`
 }
+
+// listed reports whether a hit without an event was all there was: no look-up.
+func (d detail) listed() bool { return d.How == string(file.Hit) && len(d.Events) == 0 }
 
 func detailOf(l Line) detail {
 	var d detail
@@ -117,7 +124,7 @@ func subject(l Line) string {
 	case event.Replay:
 		return fmt.Sprintf("a replay%s came, kind %s (event %s)", origin, l.Kind, l.ID)
 	case event.Reconcile:
-		return fmt.Sprintf("reconciliation asked for a look, kind %s (event %s)", l.Kind, l.ID)
+		return fmt.Sprintf("reconciliation%s asked for a look, kind %s (event %s)", ofRun(detailOf(l)), l.Kind, l.ID)
 	}
 	return ownDoing(l)
 }
@@ -126,7 +133,7 @@ func subject(l Line) string {
 func ownDoing(l Line) string {
 	switch l.Source + " " + l.Kind {
 	case "trueup write":
-		return "trueup looked at the file for events that go on waiting"
+		return ownLook(detailOf(l))
 	case "trueup security":
 		return "security note: " + flags.of(l.Reason)
 	case "operator discard":
@@ -139,6 +146,25 @@ func ownDoing(l Line) string {
 		s += " for " + quoted(l.User)
 	}
 	return s
+}
+
+// ownLook is for a write that no event ended with.
+func ownLook(d detail) string {
+	switch {
+	case len(d.Events) > 0:
+		return "trueup looked at the file for events that go on waiting"
+	case d.Run != "":
+		return "reconciliation" + ofRun(d) + " saw the file in ImageKit's listing"
+	}
+	return "polling saw the file among those that changed lately"
+}
+
+// ofRun names the run, where there is one.
+func ofRun(d detail) string {
+	if d.Run == "" {
+		return ""
+	}
+	return " run " + d.Run
 }
 
 func tellDeadLetter(d DeadLetter) string {
