@@ -19,12 +19,11 @@ func (w *Walk) accepts(s *sight) bool {
 	case w.idle > maxIdle:
 		w.giveUp()
 	case w.vain < maxVain:
-	case odd == noteOrder:
+	case odd == noteOrder || odd == noteOlder:
+		// It sorts, or filters, by something else than it shows.
 		w.note(noteBySkip)
 		w.at.BySkip = true
 		return true
-	case odd == noteOlder && s.known > 0:
-		return true // it filters by something else than it shows
 	case odd == noteSame:
 		w.startOver("ImageKit shows the same page again wherever it is asked to go on: skip is ignored")
 	default:
@@ -36,14 +35,14 @@ func (w *Walk) accepts(s *sight) bool {
 // odd says what an answer has that no answer to this query should have.
 func (w *Walk) odd(s *sight) string {
 	switch {
-	case s.files > 0 && s.earlier == s.files:
+	case s.rows > w.at.Again && s.gain == 0:
+		return noteSame
+	case s.files > 0 && s.earlier == s.files && !w.at.BySkip:
 		return noteOlder
 	case s.known == 0 && len(w.seen) > 0 && w.joins():
 		return noteShrank
 	case !s.ordered && !w.at.BySkip:
 		return noteOrder
-	case s.rows > w.at.Again && s.gain == 0:
-		return noteSame
 	}
 	return ""
 }

@@ -18,7 +18,7 @@ const (
 	noteMoved     = "files changed places while they were read"
 	noteForeign   = "a page showed something else than files"
 	noteEarlier   = "a page showed files older than asked for"
-	noteBySkip    = "the rest was read by position because pages stayed out of order"
+	noteBySkip    = "the rest was read by position, because windows of time did not hold"
 	noteNameless  = "a row could not be told from any file"
 	noteDisplaced = "the listing counts more files than it shows"
 	noteUnordered = "the order of creation could not be relied on"

@@ -45,7 +45,8 @@ type Cursor struct {
 	// Again is how many rows the query repeats where it skips; zero means that it only
 	// looks whether there is more.
 	Again int `json:"again,omitempty"`
-	// BySkip: pages stay out of order, so that no window can be moved.
+	// BySkip: pages stay out of order, or show what was not asked for, so that no window
+	// can be moved.
 	BySkip bool `json:"bySkip,omitempty"`
 	// Done: the end is proven.
 	Done bool `json:"done,omitempty"`
