@@ -77,5 +77,5 @@ func (s *Spool) readBlock(p *place, off uint32) ([]byte, error) {
 	if err := readAt(f, packed, at+blockHead); err != nil {
 		return nil, err
 	}
-	return unpack(head, packed)
+	return unpack(s.unpacker, head, packed)
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/klauspost/compress/zstd"
 )
 
 // Config is where a spool lives. Dir and ID must be set.
@@ -80,7 +81,8 @@ type Spool struct {
 	record   recorder
 	sorted   *Sorted
 
-	blocks *lru.Cache[blockKey, []byte]
+	blocks   *lru.Cache[blockKey, []byte] // of bodies, unpacked
+	unpacker *zstd.Decoder
 }
 
 // segment is one file of pages.
@@ -122,15 +124,23 @@ func Open(c Config) (*Spool, error) {
 		return nil, fmt.Errorf("open spool: %w", err)
 	}
 	s := &Spool{config: c, unlock: unlock, chain: checksum([]byte(c.ID))}
-	s.blocks, err = lru.New[blockKey, []byte](cached)
-	if err == nil {
-		err = s.load()
-	}
-	if err != nil {
+	if err := errors.Join(s.equip(), s.load()); err != nil {
 		_ = s.Close()
 		return nil, fmt.Errorf("open spool %s: %w", c.Dir, err)
 	}
 	return s, nil
+}
+
+// equip makes what works on bodies.
+func (s *Spool) equip() (err error) {
+	if s.record.bodies, err = newPacker(); err != nil {
+		return err
+	}
+	if s.unpacker, err = newUnpacker(); err != nil {
+		return err
+	}
+	s.blocks, err = lru.New[blockKey, []byte](cached)
+	return err
 }
 
 // add notes a page that is on disk, in the last of the segments.
@@ -211,6 +221,9 @@ func (s *Spool) close(last func() error) error {
 		return nil
 	}
 	s.closed = true
+	if s.unpacker != nil {
+		s.unpacker.Close()
+	}
 	var errs []error
 	if s.sorted != nil {
 		errs = append(errs, s.sorted.f.Close())
