@@ -38,7 +38,10 @@ func (s *Service) decider() error {
 		return err
 	}
 	s.runner, err = operator.NewRunner(operator.RunnerConfig{Work: s.Rows, Queue: s.Queue, Logger: s.Logger})
-	return err
+	if err != nil {
+		return err
+	}
+	return s.reconciliation()
 }
 
 // probeSearch finds out at the start of a turn whether ImageKit searches by id here,

@@ -14,6 +14,7 @@ import (
 	"github.com/trueup/trueup/internal/store"
 	"github.com/trueup/trueup/internal/ticket"
 	"github.com/trueup/trueup/worker"
+	"github.com/trueup/trueup/worker/reconcile"
 	"github.com/trueup/trueup/worker/verify"
 )
 
@@ -38,13 +39,20 @@ type Rows interface {
 	Status(ctx context.Context) (store.Status, error)
 	SetPaused(ctx context.Context, paused bool, act store.Act) (store.Paused, error)
 	Letters
+	Reconciliation
+}
+
+// Library is ImageKit.
+type Library interface {
+	verify.Library
+	reconcile.Source
 }
 
 // Doors are the outside of a process. A door that the role does not use is nil.
 type Doors struct {
 	Queue   Queue
-	Rows    Rows           // nil in an ingest that was given no database
-	Library verify.Library // nil in an ingest
+	Rows    Rows    // nil in an ingest that was given no database
+	Library Library // nil in an ingest
 	Now     func() time.Time
 }
 

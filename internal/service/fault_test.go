@@ -115,9 +115,10 @@ type status struct {
 	Queue struct {
 		Waiting, Unacked int
 	} `json:"queue"`
-	Retries     *struct{ Count int } `json:"retries"`
-	DeadLetters map[string]int       `json:"deadLetters"`
-	Unavailable map[string]string    `json:"unavailable"`
+	Retries     *struct{ Count int }   `json:"retries"`
+	DeadLetters map[string]int         `json:"deadLetters"`
+	Fuse        struct{ Latched bool } `json:"fuse"`
+	Unavailable map[string]string      `json:"unavailable"`
 }
 
 func (in *installation) status() (s status) {

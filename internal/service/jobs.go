@@ -37,17 +37,22 @@ type Letters interface {
 func (s *Service) begun(ctx context.Context) {
 	var all sync.WaitGroup
 	defer all.Wait()
-	all.Go(func() { s.probeSearch(ctx) })
-	if err := s.runner.Run(ctx, s.worker.State().Turn); err != nil {
-		s.Logger.ErrorContext(ctx, "jobs.ended", "error", err.Error())
+	for _, work := range s.besides(ctx, s.worker.State().Turn) {
+		all.Go(work)
 	}
 }
 
-// jobsChanged wakes the runner of the active worker, here or elsewhere. A lost notice
-// is made good by the next one or the next turn; so a job is told of twice, when it
-// starts and whenever somebody asks for it.
+// wake says to what goes on beside the worker here that an operator has done something.
+func (s *Service) wake() {
+	s.runner.Wake()
+	s.reconciler.Wake()
+}
+
+// jobsChanged wakes the active worker, here or elsewhere. A lost notice is made good by
+// the next one or the next turn; so a job or run is told of twice, when it starts and
+// whenever somebody asks for it.
 func (o operations) jobsChanged(ctx context.Context) {
-	o.s.runner.Wake()
+	o.s.wake()
 	if err := o.s.Queue.Tell(topicJobs, nil); err != nil {
 		o.s.Logger.WarnContext(ctx, "jobs.not_told", "error", err.Error())
 	}

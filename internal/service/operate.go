@@ -28,7 +28,7 @@ func (s *Service) operations() (http.Handler, error) {
 		c.Tokens = append(c.Tokens, operator.Token{Name: t.Name, Value: t.Value.Reveal()})
 	}
 	if s.Role != config.Ingest {
-		c.Service = operations{s}
+		c.Service, c.Runs = operations{s}, operations{s}
 	}
 	return operator.New(c)
 }
@@ -85,7 +85,8 @@ func (o operations) database(ctx context.Context, out *operator.Status) {
 	out.Worker.Paused = pausedOf(st.Paused)
 	out.Retries = &operator.RetryStatus{Count: st.Retries.Count, NextDue: moment(st.Retries.NextDue)}
 	out.DeadLetters, out.Rows = st.Dead, &st.LiveRows
-	out.Fuse = &operator.FuseStatus{Latched: st.Fuse.Latched, LatchedAt: moment(st.Fuse.At), Why: st.Fuse.Why, Candidates: st.Fuse.Candidates}
+	out.Fuse = &operator.FuseStatus{Latched: st.Fuse.Latched, LatchedAt: moment(st.Fuse.At), Why: st.Fuse.Why, Candidates: st.Fuse.Candidates, Run: st.Fuse.Run}
+	reconciled(out, &st)
 }
 
 func pausedOf(p store.Paused) operator.Paused {
@@ -124,6 +125,9 @@ func (o operations) Passport(ctx context.Context, fileID string) (operator.Passp
 	for _, j := range p.Jobs {
 		out.Jobs = append(out.Jobs, operator.FileJob{JobID: j.JobID, Verb: string(j.Verb), Who: j.Who, Note: j.Note, At: j.At, Letter: j.Letter, Event: j.Event,
 			PublishedAt: moment(j.PublishedAt), EndedAt: moment(j.EndedAt), End: string(j.End), Reason: j.Reason})
+	}
+	for _, f := range p.Findings {
+		out.Findings = append(out.Findings, operator.FileFinding(f))
 	}
 	for _, a := range p.Acts {
 		out.Acts = append(out.Acts, operator.FileAct{ID: a.ID, At: a.At, Who: a.Who, Verb: a.Verb, Note: a.Note, JobID: a.JobID})
@@ -188,6 +192,7 @@ func (o operations) setPaused(ctx context.Context, paused bool, act operator.Act
 		word = controlPause
 	}
 	o.s.worker.SetPaused(now.Paused, now.Note)
+	o.s.wake()
 	if err := o.s.Queue.Tell(topicControl, []byte(word)); err != nil {
 		o.s.Logger.WarnContext(ctx, "control.not_told", "word", word, "error", err.Error())
 	}

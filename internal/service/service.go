@@ -18,6 +18,7 @@ import (
 	"github.com/trueup/trueup/internal/telemetry"
 	"github.com/trueup/trueup/internal/ticket"
 	"github.com/trueup/trueup/worker"
+	"github.com/trueup/trueup/worker/reconcile"
 	"github.com/trueup/trueup/worker/verify"
 )
 
@@ -41,7 +42,10 @@ type Service struct {
 	verifier *verify.Verifier // nil without the worker
 	worker   *worker.Worker   // nil without the worker
 	runner   *operator.Runner // nil without the worker
-	draining chan struct{}    // closed when the process is about to stop
+	// reconciler and poller find what nobody told us of; nil without the worker.
+	reconciler *reconcile.Reconciler
+	poller     *reconcile.Poller
+	draining   chan struct{} // closed when the process is about to stop
 
 	public, ops *http.Server // public is nil without ingest
 	listeners   []net.Listener
@@ -186,8 +190,11 @@ func (s *Service) hear() (stop func(), err error) {
 		on(topicSettled, s.settled.heard)
 	}
 	if s.decides() {
-		on(topicJobs, func([]byte) { s.runner.Wake() })
-		on(topicControl, func(payload []byte) { s.worker.SetPaused(string(payload) == controlPause, "") })
+		on(topicJobs, func([]byte) { s.wake() })
+		on(topicControl, func(payload []byte) {
+			s.worker.SetPaused(string(payload) == controlPause, "")
+			s.wake()
+		})
 	}
 	if err != nil {
 		stop()
