@@ -47,6 +47,7 @@ var commands = []func(*program) *cobra.Command{
 	ingestCommand,
 	workerCommand,
 	migrateCommand,
+	auditCommand,
 	statusCommand,
 	whyCommand,
 	reconcileCommand,

@@ -61,18 +61,18 @@ type Callers struct {
 // ImageKit is the account whose library the table follows.
 type ImageKit struct {
 	PublicKey      string        `env:"IMAGEKIT_PUBLIC_KEY" roles:"serve ingest emulator" required:"serve ingest" check:"word" doc:"ImageKit's public key, given to clients that upload"`
-	PrivateKey     Secret        `env:"IMAGEKIT_PRIVATE_KEY" roles:"serve ingest worker emulator" required:"serve ingest worker" check:"word" doc:"ImageKit's private key: signs uploads, asks about files"`
+	PrivateKey     Secret        `env:"IMAGEKIT_PRIVATE_KEY" roles:"serve ingest worker emulator audit" required:"serve ingest worker audit" check:"word" doc:"ImageKit's private key: signs uploads, asks about files"`
 	URLEndpoints   []string      `env:"IMAGEKIT_URL_ENDPOINT" roles:"serve ingest worker" required:"serve ingest" check:"urls" doc:"URL endpoint(s) of the account, comma-separated; the first names the account"`
 	WebhookSecrets Secrets       `env:"IMAGEKIT_WEBHOOK_SECRET" roles:"serve ingest emulator operator" required:"serve ingest" check:"secrets16" doc:"webhook secret(s), comma-separated while one is being replaced"`
-	BaseURL        string        `env:"IMAGE_KIT_BASE_URL,default=https://api.imagekit.io" roles:"serve worker" check:"baseurl" doc:"origin of ImageKit's management API (the SDKs' own name)"`
-	RateMax        float64       `env:"TRUEUP_API_RATE_MAX,default=1000" roles:"serve worker dev" check:"positive" doc:"most calls a second to ImageKit, whatever its headers allow"`
-	Timeout        time.Duration `env:"TRUEUP_API_TIMEOUT,default=10s" roles:"serve worker dev" check:"positive" doc:"how long one answer of ImageKit may take"`
+	BaseURL        string        `env:"IMAGE_KIT_BASE_URL,default=https://api.imagekit.io" roles:"serve worker audit" check:"baseurl" doc:"origin of ImageKit's management API (the SDKs' own name)"`
+	RateMax        float64       `env:"TRUEUP_API_RATE_MAX,default=1000" roles:"serve worker dev audit" check:"positive" doc:"most calls a second to ImageKit, whatever its headers allow"`
+	Timeout        time.Duration `env:"TRUEUP_API_TIMEOUT,default=10s" roles:"serve worker dev audit" check:"positive" doc:"how long one answer of ImageKit may take"`
 	Patience       time.Duration `env:"TRUEUP_API_PATIENCE,default=3s" roles:"serve worker dev" check:"positive" doc:"how long all tries of one look-up may take before its event is retried later; a file that hangs holds up those of its batch as long"`
 }
 
 // Database is where the rows are.
 type Database struct {
-	URL      URL `env:"DATABASE_URL" roles:"serve ingest worker migrate" required:"serve worker" check:"postgres" doc:"Postgres; Neon's pooled address is fine (not for migrate); an ingest without it cannot answer GET /reports"`
+	URL      URL `env:"DATABASE_URL" roles:"serve ingest worker migrate audit" required:"serve worker audit" check:"postgres" doc:"Postgres; Neon's pooled address is fine (not for migrate); an ingest without it cannot answer GET /reports"`
 	Unpooled URL `env:"DATABASE_URL_UNPOOLED" roles:"migrate" check:"postgres" doc:"Postgres without a pooler, for migrate; unset: DATABASE_URL if that is not pooled"`
 	Conns    int `env:"TRUEUP_DATABASE_CONNS,default=8" roles:"serve ingest worker dev" check:"positive" doc:"most connections to Postgres; none is kept open while idle"`
 }
@@ -92,7 +92,7 @@ type Queue struct {
 type Ownership struct {
 	Mode         string        `env:"TRUEUP_OWNERSHIP,default=claim" roles:"serve ingest worker dev" check:"ownership" doc:"claim: the first to report a fresh file may own it; signed: only tickets and operators"`
 	ClaimWindow  time.Duration `env:"TRUEUP_CLAIM_WINDOW,default=1h" roles:"serve worker dev" check:"positive" doc:"how long after its upload a file can be claimed"`
-	TicketField  string        `env:"TRUEUP_TICKET_FIELD" roles:"serve ingest worker dev" check:"field" doc:"custom metadata field that carries tickets; unset: a tag does"`
+	TicketField  string        `env:"TRUEUP_TICKET_FIELD" roles:"serve ingest worker dev audit" check:"field" doc:"custom metadata field that carries tickets; unset: a tag does"`
 	UploadFolder string        `env:"TRUEUP_UPLOAD_FOLDER" roles:"serve ingest dev" check:"folder" doc:"folder that signed uploads must stay under, such as /u/{sub}; unset: any"`
 	Overwrite    bool          `env:"TRUEUP_ALLOW_OVERWRITE" roles:"serve ingest dev" doc:"1: signed uploads may overwrite a file of the same path"`
 	Keys         Secrets       `env:"TRUEUP_KEYS" roles:"serve ingest worker dev" check:"secrets32" doc:"seal tickets and report ids, comma-separated, newest first; the same in all replicas; unset: made from the private key"`

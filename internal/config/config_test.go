@@ -202,6 +202,16 @@ func TestOneMistake(t *testing.T) {
 	}
 }
 
+func TestAuditNeedsTwoVariables(t *testing.T) {
+	if _, err := Load(Audit, map[string]string{"DATABASE_URL": "postgres://u:p@h/db", "IMAGEKIT_PRIVATE_KEY": "private_x"}); err != nil {
+		t.Error(err)
+	}
+	_, err := Load(Audit, nil)
+	if lines := mistakes(t, err); len(lines) != 2 {
+		t.Errorf("mistakes are %q, want two", lines)
+	}
+}
+
 func TestSecretFiles(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {

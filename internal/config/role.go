@@ -14,6 +14,7 @@ const (
 	Ingest   Role = "ingest"
 	Worker   Role = "worker"
 	Migrate  Role = "migrate"
+	Audit    Role = "audit"
 	Dev      Role = "dev"
 	Emulator Role = "emulator"
 	// OperatorClient is every command that talks to a running process.
@@ -22,7 +23,7 @@ const (
 
 // Roles are all of them, in the order in which people meet them.
 func Roles() []Role {
-	return []Role{Dev, Serve, Ingest, Worker, Migrate, Emulator, OperatorClient}
+	return []Role{Dev, Serve, Ingest, Worker, Migrate, Audit, Emulator, OperatorClient}
 }
 
 // foreign are the beginnings of the names that dev never sees, so that it cannot
