@@ -74,7 +74,7 @@ func (s *Spool) write(rec []byte) error {
 		return err
 	}
 	if !g.known {
-		if err := syncFolder(s.config.Dir); err != nil {
+		if err := s.config.sync(s.config.Dir); err != nil {
 			return err
 		}
 	}

@@ -49,7 +49,7 @@ func openSegment(path string) (segmentFile, error) {
 }
 
 // makeFolder makes dir, private, and notes on disk whatever it had to make above it.
-func makeFolder(dir string) error {
+func makeFolder(dir string, sync func(folder string) error) error {
 	var made []string
 	for up := filepath.Clean(dir); ; up = filepath.Dir(up) {
 		if _, err := os.Stat(up); !errors.Is(err, os.ErrNotExist) {
@@ -61,7 +61,7 @@ func makeFolder(dir string) error {
 		return err
 	}
 	for _, m := range made {
-		if err := syncFolder(filepath.Dir(m)); err != nil {
+		if err := sync(filepath.Dir(m)); err != nil {
 			return err
 		}
 	}

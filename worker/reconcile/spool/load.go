@@ -91,5 +91,5 @@ func (s *Spool) settle() error {
 	for _, g := range s.segments {
 		g.known = true
 	}
-	return syncFolder(s.config.Dir)
+	return s.config.sync(s.config.Dir)
 }

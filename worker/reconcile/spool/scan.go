@@ -115,7 +115,7 @@ func section(f io.ReaderAt, buf []byte, off int64, n, crc uint32) ([]byte, error
 
 // check checks bytes that need not be kept.
 func (s *scanner) check(off, n int64, crc uint32) error {
-	s.chunk = sized(s.chunk, 256<<10)
+	s.chunk = sized(s.chunk, int(min(max(n, 1), 256<<10)))
 	sum := newSum()
 	if _, err := io.CopyBuffer(struct{ io.Writer }{sum}, struct{ io.Reader }{io.NewSectionReader(s.f, off, n)}, s.chunk); err != nil {
 		return err

@@ -30,8 +30,9 @@ type Config struct {
 	// Recent is how many ids LastIDs keeps; 0 means 2,000.
 	Recent int
 
-	// open is for tests; nil means the file system.
+	// open and sync (of a folder) are for tests; nil means the file system's.
 	open func(path string) (segmentFile, error)
+	sync func(folder string) error
 }
 
 func (c Config) withDefaults() Config {
@@ -47,6 +48,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.open == nil {
 		c.open = openSegment
+	}
+	if c.sync == nil {
+		c.sync = syncFolder
 	}
 	return c
 }
@@ -116,7 +120,7 @@ const cached = 64
 // an error when another process, or another Spool of this one, has the folder open.
 func Open(c Config) (*Spool, error) {
 	c = c.withDefaults()
-	if err := makeFolder(c.Dir); err != nil {
+	if err := makeFolder(c.Dir, c.sync); err != nil {
 		return nil, fmt.Errorf("open spool: %w", err)
 	}
 	unlock, err := lockFolder(c.Dir)
