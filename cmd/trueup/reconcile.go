@@ -287,6 +287,8 @@ func (c *pace) point(r run.Run) point {
 		}
 	case r.Phase == run.PhaseCompare:
 		at.what, at.total = fmt.Sprintf("%d files listed, comparing them with the rows", r.Listed), 1
+	case r.Phase == run.PhaseBrake:
+		at.what, at.total = "asking the brakes", 1
 	case r.Phase == run.PhaseRepair:
 		at.done, at.total = repaired(r)
 		at.what = fmt.Sprintf("repairing, %d of %d", at.done, at.total)

@@ -132,7 +132,7 @@ func heldBack(r run.Run) bool {
 func (p *program) shownRun(s shownRun) error {
 	r := s.Run
 	lines := [][2]string{
-		{"run", r.ID}, {"kind", string(r.Kind)}, {"state", string(r.State)}, {"phase", string(r.Phase)}, {"waits", r.Waiting}, {"by", r.StartedBy}, {"note", r.Note},
+		{"run", r.ID}, {"kind", string(r.Kind)}, {"state", string(r.State)}, {"phase", phaseOf(r)}, {"waits", r.Waiting}, {"by", r.StartedBy}, {"note", r.Note},
 		{"began", stamp(r.StartedAt)}, {"ended", endOf(r)}, {"account", accountLine(r)},
 	}
 	if err := p.table(slices.DeleteFunc(lines, func(l [2]string) bool { return l[1] == "" })); err != nil {
@@ -147,6 +147,14 @@ func (p *program) shownRun(s shownRun) error {
 		p.line("The fuse kept candidates of this run from being deleted. To release it for exactly these %d: %s", r.Candidates, s.Release)
 	}
 	return p.findings(s)
+}
+
+// phaseOf is what the run does; one that has ended does nothing.
+func phaseOf(r run.Run) string {
+	if !r.State.Open() {
+		return ""
+	}
+	return string(r.Phase)
 }
 
 func endOf(r run.Run) string {

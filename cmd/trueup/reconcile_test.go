@@ -111,12 +111,12 @@ func TestRunsEndWithTheirExitCode(t *testing.T) {
 		says    []string
 	}{
 		{"CompleteAndNothingDiffered", []string{"run"}, ended(run.Full, run.Complete), false, 0,
-			[]string{"Run R1 is complete.", "Examined: 1000 files of ImageKit in 1 list call, and 998 rows; 990 needed nothing.", "Found: nothing that differs."}},
+			[]string{"Run R1 is complete.", "Examined: 1000 files of ImageKit in 1 list call, and 998 rows; 990 agreed.", "Found: nothing that differs."}},
 		{"Complete", []string{"run"}, ended(run.Full, run.Complete, func(r *run.Run) {
 			r.Moved, r.Unowned, r.Notes = 1, 2, []string{"a page came twice (2×)"}
 			r.Found = counts{run.Missing: {run.Repaired: 3}, run.Orphaned: {run.Repaired: 1, run.Skipped: 1}, run.Unowned: {run.Skipped: 2}}
 		}), false, 0,
-			[]string{"1 was created or changed during the run", "Repaired: 3 missing, 1 orphaned.", "Skipped: 1 orphaned, 2 unowned.", "2 rows belong to nobody.", "Note: a page came twice (2×)."}},
+			[]string{"1 was created or changed during the run", "Repaired: 3 missing, 1 orphaned.", "Skipped: 1 orphaned.", "2 rows agree and belong to nobody.", "Note: a page came twice (2×)."}},
 		{"Fuse", []string{"run"}, ended(run.Full, run.Partial, fused), true, 3,
 			[]string{"Repaired: 2 missing.", "Refused: 60 orphaned.", "The fuse is latched: 60 of 998 rows are candidates.", "these 60 candidates be deleted where a look-up confirms it: trueup reconcile apply R1 --expect-deletions 60\n"}},
 		{"FuseLatchedBefore", []string{"run"}, ended(run.Full, run.Partial, fused, func(r *run.Run) { r.Fuse = "" }), true, 3, []string{"Refused: 60 orphaned."}},

@@ -284,6 +284,8 @@ func concludeUnseen(p Passport) string {
 		return fmt.Sprintf("There is no row, because event %s was rejected: %s.", last.ID, reasons.of(last.Reason))
 	case last != nil:
 		return fmt.Sprintf("There is no row: event %s ended %s (%s), and ImageKit never showed the file.", last.ID, last.End, reasons.of(last.Reason))
+	case len(p.Findings) > 0:
+		return concludeFound(lastFinding(p))
 	}
 	return "There is no row: trueup has never settled anything about this file. An event that was accepted a moment ago may still be in the queue (see status)."
 }

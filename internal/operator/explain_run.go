@@ -82,7 +82,7 @@ func doubted(p Passport) string {
 	if len(p.Findings) == 0 {
 		return ""
 	}
-	last := slices.MaxFunc(p.Findings, func(a, b FileFinding) int { return a.FoundAt.Compare(b.FoundAt) })
+	last := lastFinding(p)
 	open := last.Status == run.Found || last.Status == run.Refused
 	if last.Kind != run.Orphaned || !open || p.Row.Synced != nil && p.Row.Synced.After(last.ChangedAt) {
 		return ""
@@ -92,6 +92,26 @@ func doubted(p Passport) string {
 		return s + ", and the row was kept: " + reasons.of(last.Reason)
 	}
 	return s + ", and a look-up by id has yet to tell whether it is gone"
+}
+
+// lastFinding is what the youngest run said.
+func lastFinding(p Passport) FileFinding {
+	return slices.MaxFunc(p.Findings, func(a, b FileFinding) int { return a.FoundAt.Compare(b.FoundAt) })
+}
+
+// concludeFound is for a file of which nothing but a finding is known.
+func concludeFound(f FileFinding) string {
+	s := fmt.Sprintf("There is no row: run %s found that %s", f.Run, findingKinds.of(string(f.Kind)))
+	switch f.Status {
+	case run.Found:
+		if f.Event != "" {
+			return s + ", and event " + f.Event + " has yet to tell more."
+		}
+		return s + ", and nothing was done about it so far."
+	case run.Skipped, run.Refused:
+		return s + "; it was " + string(f.Status) + ": " + reasons.of(f.Reason) + "."
+	}
+	return s + "."
 }
 
 // TellRun says in sentences what a run examined, found, repaired and refused, why, and
@@ -134,8 +154,8 @@ func tellState(r run.Run) string {
 
 func tellExamined(r run.Run) string {
 	s := fmt.Sprintf("Examined: %s of ImageKit in %s, and %s", plural(r.Listed, "file", "files"), plural(r.Calls, "list call", "list calls"), plural(r.Rows, "row", "rows"))
-	if r.Rows > 0 || r.Same > 0 {
-		s += fmt.Sprintf("; %d needed nothing", r.Same)
+	if r.Rows > 0 {
+		s += fmt.Sprintf("; %d agreed", r.Same+r.Unowned)
 	}
 	if r.Moved > 0 {
 		s += fmt.Sprintf("; %s created or changed during the run and left to the next", plural(r.Moved, "was", "were"))
@@ -143,20 +163,19 @@ func tellExamined(r run.Run) string {
 	return s + "."
 }
 
-// tellFound counts by what became of the findings.
+// tellFound counts by what became of the findings. Rows that agree and belong to nobody
+// are told apart: nothing differs there.
 func tellFound(r run.Run) []string {
 	by := map[run.Status][]string{}
-	total := int64(0)
 	for _, kind := range FindingKinds() {
 		for status, n := range r.Found[kind] {
-			if n > 0 {
+			if n > 0 && (kind != run.Unowned || status != run.Skipped) {
 				by[status] = append(by[status], fmt.Sprintf("%d %s", n, kind))
-				total += n
 			}
 		}
 	}
 	out := []string{"Found: nothing that differs."}
-	if total > 0 {
+	if len(by) > 0 || r.State.Open() || !r.Account.Confirmed {
 		out = nil
 	}
 	for _, s := range []struct {
@@ -168,7 +187,7 @@ func tellFound(r run.Run) []string {
 		}
 	}
 	if r.Unowned > 0 {
-		out = append(out, plural(r.Unowned, "row belongs", "rows belong")+" to nobody.")
+		out = append(out, plural(r.Unowned, "row agrees and belongs", "rows agree and belong")+" to nobody.")
 	}
 	return out
 }
