@@ -41,7 +41,7 @@ func scripts(t *testing.T, dir string, setup func(*testscript.Env)) {
 	path := filepath.Dir(testenv.Trueup(t))
 	testscript.Run(t, testscript.Params{
 		Dir: dir, RequireExplicitExec: true, RequireUniqueNames: true,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "eventually": eventually, "control": control, "keep": keep},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "eventually": eventually, "control": control, "keep": keep, "sql": sql},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", path+string(filepath.ListSeparator)+env.Getenv("PATH"))
 			if setup != nil {
