@@ -31,6 +31,7 @@ ALTER TABLE trueup.findings
 CREATE INDEX findings_file ON trueup.findings (file_id);
 CREATE INDEX findings_event ON trueup.findings (event_id) WHERE event_id IS NOT NULL;
 CREATE INDEX findings_open ON trueup.findings (run_id, file_id) WHERE status = 'found' AND event_id IS NULL;
+CREATE INDEX findings_fused ON trueup.findings (run_id, file_id) WHERE status = 'refused' AND reason = 'fuse_latched';
 CREATE INDEX findings_unsettled ON trueup.findings (run_id) WHERE event_id IS NOT NULL AND ended_at IS NULL;
 
 -- Which run latched the fuse; which account was confirmed last, and why it is doubted.
@@ -51,7 +52,7 @@ INSERT INTO trueup.poll DEFAULT VALUES;
 -- +goose Down
 DROP TABLE trueup.poll;
 ALTER TABLE trueup.fuse DROP COLUMN run_id, DROP COLUMN account, DROP COLUMN account_doubt, DROP COLUMN account_doubted_at, DROP COLUMN account_run;
-DROP INDEX trueup.findings_unsettled, trueup.findings_open, trueup.findings_event, trueup.findings_file;
+DROP INDEX trueup.findings_unsettled, trueup.findings_fused, trueup.findings_open, trueup.findings_event, trueup.findings_file;
 TRUNCATE trueup.findings;
 ALTER TABLE trueup.findings
   DROP CONSTRAINT findings_kind_check, DROP CONSTRAINT findings_status_check,
