@@ -22,7 +22,8 @@ var appliable = []run.State{run.Planned, run.Complete, run.Partial, run.Failed}
 // way, run.ErrEnded for a run that cannot be applied, run.ErrOtherCount, and
 // run.ErrAccount where AcceptAccount is needed.
 //
-// ExpectDeletions releases the fuse and lets the run's orphans be asked about after all.
+// ExpectDeletions releases the fuse and lets the run's orphans be asked about after all;
+// TakeFindings reopens those that are more than a slice.
 // AcceptAccount ends the doubt in the account.
 func (s *Store) ApplyRun(ctx context.Context, id string, a run.Apply) (run.Run, error) {
 	err := s.tx(ctx, "apply run", func(ctx context.Context, tx pgx.Tx) error {
@@ -113,8 +114,7 @@ func apply(ctx context.Context, tx pgx.Tx, r *run.Run, a run.Apply) error {
 	if a.ExpectDeletions != nil {
 		b.Queue(`UPDATE trueup.runs SET expected_deletions = $2, fuse = '' WHERE id = $1`, r.ID, *a.ExpectDeletions)
 		queueRelease(b, clean(a.Who))
-		b.Queue(`UPDATE trueup.findings SET status = 'found', reason = '', event_id = NULL, published_at = NULL, ended_at = NULL, updated_at = clock_timestamp()
-			WHERE run_id = $1 AND kind = 'orphaned' AND status = 'refused' AND reason = $2 AND (event_id IS NULL OR ended_at IS NOT NULL)`, r.ID, run.ReasonFuse)
+		queueReopen(b, r.ID, closeSlice)
 	}
 	err := send(ctx, tx, b)
 	var pe *pgconn.PgError

@@ -130,6 +130,40 @@ func TestApplyingARun(t *testing.T) {
 		r.want("audit", `SELECT concat_ws('|', who, note, filter->>'run', filter->>'expectDeletions', filter->>'acceptAccount') FROM trueup.audit WHERE verb = 'reconcile apply'`,
 			"op|as told|"+it.ID+"|3|false")
 	})
+	t.Run("AndReopensMoreThanASliceAsTheyAreTaken", func(t *testing.T) {
+		r := newRig(t)
+		const n = 5_200
+		it := r.compared(run.Full, n)
+		r.exec(`INSERT INTO trueup.findings (run_id, file_id, kind, status, reason) SELECT $1, 'f' || i, 'orphaned', 'refused', 'fuse_latched' FROM generate_series(1, $2) i`, it.ID, n)
+		r.must(r.st.LatchFuse(r.ctx, r.turn, it.ID, "too many"))
+		if got := r.takeFindings(it, 500, run.Orphaned); len(got) != 0 {
+			t.Fatalf("took %d past the fuse", len(got))
+		}
+		r.finish(it, run.Partial)
+		it = r.apply(it.ID, run.Apply{ExpectDeletions: number(n)})
+		if it.Found[run.Orphaned][run.Found] != 5_000 || it.Found[run.Orphaned][run.Refused] != 200 {
+			t.Errorf("found %+v", it.Found)
+		}
+		taken := 0
+		for events := r.takeFindings(it, 1000, run.Missing, run.Orphaned); len(events) > 0; events = r.takeFindings(it, 1000, run.Missing, run.Orphaned) {
+			taken += len(events)
+			r.confirmFindings(it, events)
+			if taken == 5_000 {
+				if got := r.takeFindings(it, 1000, run.Missing); len(got) != 0 {
+					t.Errorf("reopened %d for missing ones", len(got))
+				}
+				r.exec(`UPDATE trueup.fuse SET latched_at = now()`)
+				if got := r.takeFindings(it, 1000, run.Orphaned); len(got) != 0 {
+					t.Errorf("reopened %d past the fuse", len(got))
+				}
+				r.exec(`UPDATE trueup.fuse SET latched_at = NULL`)
+			}
+		}
+		if taken != n {
+			t.Errorf("took %d", taken)
+		}
+		r.unsettled(it, n)
+	})
 	t.Run("WithTheSameKeyOnce", func(t *testing.T) {
 		r := newRig(t)
 		it := r.finish(r.compared(run.Plan, 3), run.Planned)

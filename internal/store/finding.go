@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -98,7 +99,7 @@ func lockOpen(ctx context.Context, tx pgx.Tx, runID string, kinds []run.FindingK
 }
 
 // closeSlice is how many findings CloseFindings writes at once.
-const closeSlice = 10_000
+const closeSlice = 5_000
 
 // CloseFindings gives all findings of these kinds that are open and without an event this
 // status, slice by slice, and says how many.
@@ -125,7 +126,8 @@ func (s *Store) CloseFindings(ctx context.Context, turn int64, runID string, kin
 // TakeFindings draws event ids for up to limit open findings of these kinds and returns
 // the events to publish; none means that nothing is left. Events drawn before and never
 // confirmed come first, by themselves, whatever their kind, and with the ids they had:
-// they may be published already, and settling one twice is a no-op.
+// they may be published already, and settling one twice is a no-op. Orphans that only the
+// fuse refused come last, when an operator has released it for this run.
 func (s *Store) TakeFindings(ctx context.Context, turn int64, runID string, kinds []run.FindingKind, limit int) ([]event.Event, error) {
 	var out []event.Event
 	// Alone, so that two slices of one run are never cut at once.
@@ -135,10 +137,30 @@ func (s *Store) TakeFindings(ctx context.Context, turn int64, runID string, kind
 		if err != nil || len(out) > 0 {
 			return err
 		}
+		if out, err = drawEvents(ctx, tx, runID, kinds, limit); err != nil || len(out) > 0 || !slices.Contains(kinds, run.Orphaned) {
+			return err
+		}
+		b := &pgx.Batch{}
+		queueReopen(b, runID, limit)
+		if err := send(ctx, tx, b); err != nil {
+			return err
+		}
 		out, err = drawEvents(ctx, tx, runID, kinds, limit)
 		return err
 	})
 	return out, err
+}
+
+// queueReopen gives up to limit orphans that only the fuse refused their chance, when an
+// operator has released it for this run: as many as are taken next, because there may be
+// a million. One whose event is still on its way keeps that.
+func queueReopen(b *pgx.Batch, runID string, limit int) {
+	b.Queue(`UPDATE trueup.findings SET status = 'found', reason = '', event_id = NULL, published_at = NULL, ended_at = NULL, updated_at = clock_timestamp()
+		WHERE ctid = ANY(ARRAY(SELECT f.ctid FROM trueup.findings f WHERE f.run_id = $1 AND f.kind = 'orphaned' AND f.status = 'refused'
+			AND f.reason = 'fuse_latched' AND (f.event_id IS NULL OR f.ended_at IS NOT NULL)
+			AND EXISTS (SELECT FROM trueup.runs r WHERE r.id = $1 AND r.expected_deletions IS NOT NULL)
+			AND EXISTS (SELECT FROM trueup.fuse WHERE latched_at IS NULL)
+			ORDER BY f.file_id LIMIT $2))`, runID, limit)
 }
 
 func drawEvents(ctx context.Context, tx pgx.Tx, runID string, kinds []run.FindingKind, limit int) ([]event.Event, error) {
