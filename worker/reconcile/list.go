@@ -84,7 +84,7 @@ func (w *work) listedNothing(ctx context.Context) error {
 // written, the next is asked for.
 func (w *work) follow(ctx context.Context) error {
 	if w.walk == nil {
-		next, err := walk.New(walk.Config{Lister: w.Library, Cursor: w.mark.Walk, Recent: w.spool.LastIDs()})
+		next, err := walk.New(walk.Config{Lister: w.Library, Cursor: w.mark.Walk, Recent: w.spool.LastIDs(), PageSize: w.pageSize})
 		if err != nil {
 			return err
 		}
@@ -132,7 +132,7 @@ func (w *work) fetch(ctx context.Context, from *walk.Walk, at walk.Cursor, to ch
 		case <-ctx.Done():
 			return
 		}
-		if p.err != nil || p.mark.Done {
+		if p.err != nil || p.mark.Done || ctx.Err() != nil {
 			return
 		}
 	}

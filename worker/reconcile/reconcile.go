@@ -73,6 +73,9 @@ type Config struct {
 	Jitter  func() float64
 	Metrics *Metrics     // nil: nothing is measured
 	Logger  *slog.Logger // nil: nobody hears
+
+	// pageSize is for tests; zero means ImageKit's 1,000.
+	pageSize int
 }
 
 // Reconciler carries out the runs, one at a time, and begins those of the schedule. It

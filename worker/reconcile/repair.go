@@ -17,10 +17,11 @@ func repairable() []run.FindingKind {
 // repair answers the findings: what a hit may decide is written, and the rest, with every
 // orphan that the fuse lets through, becomes events.
 func (w *work) repair(ctx context.Context) error {
-	if w.run.Phase == run.PhaseRepair {
+	if w.run.Phase == run.PhaseRepair && !w.written {
 		if err := w.write(ctx); err != nil {
 			return err
 		}
+		w.written = true
 	}
 	if err := w.publish(ctx, repairable()); err != nil {
 		return err

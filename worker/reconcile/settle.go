@@ -23,7 +23,6 @@ func (w *work) publish(ctx context.Context, kinds []run.FindingKind) error {
 		}
 		if w.run.Unsettled = n; least < 0 || n < least {
 			since, least = w.Now(), n
-			w.moved()
 		}
 		slice := w.eventSlice()
 		room := min(int64(w.Ahead)-n, slice)

@@ -34,6 +34,7 @@ type work struct {
 	pages    int64     // with how many pages
 	progress time.Time // when it last got on
 	backoff  retry.Backoff
+	written  bool     // all hits that may be, in this process
 	final    *run.Run // what FinishRun was asked for
 }
 
