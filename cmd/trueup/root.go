@@ -58,6 +58,8 @@ var commands = []func(*program) *cobra.Command{
 	resumeCommand,
 	triggerCommand,
 	emulatorCommand,
+	benchCommand,
+	benchPartCommand,
 	versionCommand,
 }
 

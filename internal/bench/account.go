@@ -39,7 +39,7 @@ func (s *stage) account(ctx context.Context) (*account, error) {
 	}
 	a := &account{url: strings.TrimSpace(line), part: p, client: &http.Client{Timeout: time.Minute}}
 	s.closes = append(s.closes, a.close)
-	return a, a.limit(ctx, 0, 0)
+	return a, a.unlimited(ctx)
 }
 
 func (a *account) close() error {
@@ -52,7 +52,11 @@ func (a *account) close() error {
 	return p.end()
 }
 
-// limit sets the reading endpoints' limit; 0 is none.
+// unlimited lets the headers name a limit that nobody reaches: ImageKit always names
+// one, and who is told of none has to feel the way.
+func (a *account) unlimited(ctx context.Context) error { return a.limit(ctx, 1e6, 1e6) }
+
+// limit sets the reading endpoints' limit.
 func (a *account) limit(ctx context.Context, perSecond float64, burst int) error {
 	return a.call(ctx, http.MethodPatch, "/_emulator/settings", map[string]any{"rateLimit": map[string]any{"perSecond": perSecond, "burst": burst}}, nil)
 }

@@ -132,11 +132,8 @@ func number(v float64) string {
 }
 
 func thousands(n int64) string {
-	if n < 0 {
-		return "-" + thousands(-n)
-	}
-	if n < 1000 {
+	if -1000 < n && n < 1000 {
 		return strconv.FormatInt(n, 10)
 	}
-	return fmt.Sprintf("%s,%03d", thousands(n/1000), n%1000)
+	return fmt.Sprintf("%s,%03d", thousands(n/1000), max(n%1000, -(n%1000)))
 }

@@ -66,6 +66,9 @@ type Result struct {
 	// loop, since it was due in an open one. Refused is the same of the other answers.
 	Took    histogram.Histogram `json:"took"`
 	Refused histogram.Histogram `json:"refused"`
+	// Sent is Took without the wait for a free connection: what the server alone had to
+	// do with.
+	Sent histogram.Histogram `json:"sent"`
 	// Visible is until the row stood in the table.
 	Visible histogram.Histogram `json:"visible"`
 	// GivenUp arrivals found no free connection within Patience and were not sent.
@@ -110,6 +113,7 @@ func (r *Result) merge(o *tally) {
 	}
 	r.Took.Merge(&o.took)
 	r.Refused.Merge(&o.refused)
+	r.Sent.Merge(&o.sent)
 	r.Visible.Merge(&o.visible)
 	r.GivenUp += o.givenUp
 	if r.Failure == "" {

@@ -12,10 +12,10 @@ import (
 
 // tally is what one connection has seen.
 type tally struct {
-	status                 map[int]int64
-	took, refused, visible histogram.Histogram
-	givenUp                int64
-	failure                string
+	status                       map[int]int64
+	took, refused, sent, visible histogram.Histogram
+	givenUp                      int64
+	failure                      string
 }
 
 func (t *tally) count(status int, took time.Duration, err error) {
@@ -162,12 +162,16 @@ func (s *sender) send(ctx context.Context, a arrival) {
 		return
 	}
 	s.buf = s.made.appendRequest(s.buf[:0], a.n)
+	sent := time.Now()
 	status, err := s.conn.do(ctx, s.buf)
-	took := time.Since(a.due)
+	done := time.Now()
 	if !a.counted {
 		return
 	}
-	s.tally.count(status, took, err)
+	s.tally.count(status, done.Sub(a.due), err)
+	if status/100 == 2 {
+		s.tally.sent.Record(done.Sub(sent))
+	}
 	if s.rows != nil && status/100 == 2 {
 		if s.rows.await(ctx, s.made.fileID(a.n)) == nil {
 			s.tally.visible.Record(time.Since(a.due))
