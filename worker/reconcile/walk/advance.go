@@ -106,7 +106,11 @@ func (w *Walk) skipOn(s *sight) {
 		w.move(from)
 		return
 	}
-	w.breakOff(fmt.Sprintf("more than %d files were created in the same second, %s", w.MaxSkip, w.at.From.Format(time.RFC3339)))
+	if w.at.BySkip {
+		w.breakOff(fmt.Sprintf("pages stay out of order, and reading by position ends at %d files", w.MaxSkip))
+		return
+	}
+	w.breakOff(fmt.Sprintf("more than %d files were created within two seconds from %s on", w.MaxSkip, w.at.From.Format(time.RFC3339)))
 }
 
 // end believes that there are no more files.

@@ -155,13 +155,19 @@ func TestHostileListings(t *testing.T) {
 			}
 		}, true, true, false, []string{noteEarlier}},
 		{"FromIgnored", spread(3500, year), func(l *library) answering {
-			return func(_ int, q query, _ []file.Snapshot) (file.Answer, error) { return rows(l.page(query{skip: q.skip})...), nil }
+			return func(_ int, q query, _ []file.Snapshot) (file.Answer, error) {
+				return rows(l.page(query{skip: q.skip})...), nil
+			}
 		}, true, true, false, []string{noteEarlier}},
 		{"SkipIgnored", spread(2500, 0), func(l *library) answering {
-			return func(_ int, q query, _ []file.Snapshot) (file.Answer, error) { return rows(l.page(query{from: q.from})...), nil }
+			return func(_ int, q query, _ []file.Snapshot) (file.Answer, error) {
+				return rows(l.page(query{from: q.from})...), nil
+			}
 		}, false, false, true, []string{noteSame}},
 		{"SkipIgnoredWhereNoneIsNeeded", spread(2500, year), func(l *library) answering {
-			return func(_ int, q query, _ []file.Snapshot) (file.Answer, error) { return rows(l.page(query{from: q.from})...), nil }
+			return func(_ int, q query, _ []file.Snapshot) (file.Answer, error) {
+				return rows(l.page(query{from: q.from})...), nil
+			}
 		}, true, false, true, []string{noteSame}},
 		{"LimitIgnored", spread(12_000, year), func(l *library) answering {
 			return func(_ int, q query, _ []file.Snapshot) (file.Answer, error) {
@@ -252,6 +258,17 @@ func TestHostileListings(t *testing.T) {
 				return rows(honest...)
 			})
 		}, true, true, false, []string{noteOrder, noteBySkip}},
+		{"ACreationTimeThatMovesOn", spread(200, year), func(*library) answering {
+			return always(func(q query, honest []file.Snapshot) file.Answer {
+				if len(honest) > 0 && !q.from.IsZero() {
+					honest[0].CreatedAt = q.from.Add(5 * time.Second)
+					honest = honest[:1]
+				} else if q.from.Year() > 2025 {
+					honest = rows(made(199, q.from.Add(5*time.Second))).Snapshots
+				}
+				return rows(honest...)
+			})
+		}, true, false, true, nil},
 		{"OrderOfEqualsChanges", spread(2500, 0), func(l *library) answering {
 			r := rand.New(rand.NewPCG(3, 4))
 			return func(_ int, q query, _ []file.Snapshot) (file.Answer, error) {
@@ -295,4 +312,41 @@ func TestHostileListings(t *testing.T) {
 			t.Logf("%d calls, %d files (%d given out), notes %v", o.Calls(), len(set(o.ids)), len(o.ids), o.Notes())
 		})
 	}
+}
+
+// TestTheFurthestSkip: position is followed only so far.
+func TestTheFurthestSkip(t *testing.T) {
+	t.Run("InOneSecond", func(t *testing.T) {
+		l := spread(1500, 0)
+		l.size = 10
+		o := walked(t, l, 1000, small)
+		if o.broken == nil || o.broken.Fault != nil || len(o.ids) < 1000 || len(o.ids) > 1020 || o.Whole() {
+			t.Errorf("broken %v after %d files, whole %v", o.broken, len(o.ids), o.Whole())
+		}
+	})
+	// Where a page was out of order and others are not, the rest is read, and not vouched for.
+	t.Run("OfAListingOutOfOrder", func(t *testing.T) {
+		l := spread(1500, year)
+		l.size = 10
+		l.answer = always(func(q query, honest []file.Snapshot) file.Answer {
+			if q.from.IsZero() && q.skip < 20 {
+				honest[3], honest[7] = honest[7], honest[3]
+			}
+			return rows(honest...)
+		})
+		o := walked(t, l, 1000, small)
+		o.shows(t, l.files)
+		if o.broken != nil || o.Whole() || o.Notes()[noteUnordered] != 1 {
+			t.Errorf("broken %v, whole %v, notes %v", o.broken, o.Whole(), o.Notes())
+		}
+	})
+	t.Run("OfOneThatStaysOutOfOrder", func(t *testing.T) {
+		l := spread(1500, year)
+		l.size = 10
+		l.answer = always(shuffled)
+		o := walked(t, l, 1000, small)
+		if o.broken == nil || o.Whole() || len(set(o.ids)) < 1000 {
+			t.Errorf("broken %v after %d files, whole %v", o.broken, len(o.ids), o.Whole())
+		}
+	})
 }

@@ -146,10 +146,11 @@ func walked(t testing.TB, l Lister, limit int, change ...func(*Config)) outcome 
 			continue // of the moment: the same again
 		}
 		o.pages = append(o.pages, page)
-		for _, f := range page.Files {
-			o.ids = append(o.ids, f.ID)
+		ids := append(idsOf(page.Files), page.Unreadable...)
+		if len(set(ids)) != len(ids) {
+			t.Errorf("page %d names files twice", len(o.pages))
 		}
-		o.ids = append(o.ids, page.Unreadable...)
+		o.ids = append(o.ids, ids...)
 	}
 	t.Fatalf("no end after %d calls, notes %v", limit, w.Notes())
 	return o

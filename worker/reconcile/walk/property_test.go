@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	seeds = flag.Int("walk.seeds", 2000, "how many random listings")
+	seeds = flag.Int("walk.seeds", 600, "how many random listings")
 	seed  = flag.Uint64("walk.seed", 1, "the first of them")
 )
 
@@ -142,7 +142,7 @@ var spoils = []struct {
 	}},
 	{"with another createdAt", true, func(r *rand.Rand, _ *library, _ query, honest []file.Snapshot) (file.Answer, error) {
 		if len(honest) > 0 {
-			honest[r.IntN(len(honest))].CreatedAt = epoch.Add(time.Duration(r.Int64N(int64(2 * year))) - year)
+			honest[r.IntN(len(honest))].CreatedAt = epoch.Add(time.Duration(r.Int64N(int64(2*year))) - year)
 		}
 		return rows(honest...), nil
 	}},

@@ -93,9 +93,7 @@ func (w *Walk) joins() bool { return w.at.Skip == 0 || w.at.Again > 0 }
 // take enters an accepted answer into what is known.
 func (w *Walk) take(s *sight) {
 	for id, second := range s.ids {
-		if _, known := w.seen[id]; !known {
-			w.seen[id] = second
-		}
+		w.seen[id] = max(w.seen[id], second)
 		w.pass.ids[id] = struct{}{}
 	}
 	w.pass.top = max(w.pass.top, w.at.Skip+s.rows)

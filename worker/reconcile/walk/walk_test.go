@@ -93,6 +93,11 @@ func TestManyEpochFiles(t *testing.T) {
 	}
 	l.add(made(9999, epoch))
 	walked(t, l, 10).is(t, l.files)
+	for _, q := range l.asked {
+		if !q.from.IsZero() && q.from.Unix() < 0 {
+			t.Errorf("asked for %s", q)
+		}
+	}
 }
 
 // TestCallsOfALibraryOverAYear: what design section 13 allows.
@@ -103,6 +108,9 @@ func TestCallsOfALibraryOverAYear(t *testing.T) {
 		o.is(t, l.files)
 		if most := (n+997)/998 + 2; o.Calls() > most {
 			t.Errorf("%d files: %d calls, at most %d", n, o.Calls(), most)
+		}
+		if len(o.seen) > 2001 {
+			t.Errorf("%d files: %d ids are held at the end", n, len(o.seen))
 		}
 	}
 }
@@ -171,6 +179,26 @@ func TestTheCursorKeepsWhatWasDoubtful(t *testing.T) {
 	rest := walked(t, l, 20, resumed(t, o.pages[0].Cursor, o.ids[:1000]))
 	if o.Whole() || rest.Whole() || rest.Notes()[noteNameless] != 1 || rest.broken != nil {
 		t.Errorf("whole %v, resumed %v with notes %v", o.Whole(), rest.Whole(), rest.Notes())
+	}
+}
+
+// TestResumingWhereTheListingShrank: the resumed walk steps back behind the place where it
+// began, and counts from there.
+func TestResumingWhereTheListingShrank(t *testing.T) {
+	l := spread(5500, 0)
+	o := walked(t, l, 30)
+	kept := o.ids[:1950] // what came before the cursor
+	l.remove(func(i int, _ file.Snapshot) bool { return i >= 1850 && i < 1950 })
+	l.asked = nil
+	l.before = func(l *library, _ int, q query) {
+		if q.skip == 1850 && len(l.files) == 5400 {
+			l.files = slices.Insert(l.files, 1000, made(100_000, epoch), made(100_001, epoch))
+		}
+	}
+	rest := walked(t, l, 40, resumed(t, o.pages[1].Cursor, kept[950:]))
+	notes := rest.Notes()
+	if !rest.Whole() || notes[noteShrank] != maxVain || notes[noteMoved] == 0 || len(set(slices.Concat(kept, rest.ids))) != 5502 {
+		t.Errorf("whole %v, notes %v, %d files", rest.Whole(), notes, len(set(slices.Concat(kept, rest.ids))))
 	}
 }
 
