@@ -129,6 +129,7 @@ func (s *Store) local(ctx context.Context, runID string, fence int64, yield func
 	// Cancelled, the connection is closed; otherwise an early end would read all the rest.
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	// One snapshot, taken before age() begins to count: nothing in it is younger than that.
 	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		m, err := s.mapping(ctx, tx)
 		if err != nil {

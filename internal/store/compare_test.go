@@ -473,3 +473,31 @@ func TestComparisonThroughATransactionPooler(t *testing.T) {
 	}
 	r.want("settings left behind", `SELECT current_setting('work_mem') || current_setting('jit')`, "4MBon")
 }
+
+// A plan compares with the rights of a plan.
+func TestComparisonUnderThePlansRole(t *testing.T) {
+	r := newRig(t)
+	r.settle([]event.Pending{report("f1", "ann")}, r.look("f1", snap("f1", 0)), r.look("f2", snap("f2", 0)))
+	r.exec(`UPDATE imagekit_files SET mime = NULL WHERE file_id = 'f1'`)
+	k, worker := r.running(), r.st
+	r.st = r.forPlan()
+	if got := r.local(k.ID, k.Fence); len(got) != 2 || got["f2"].Hash != r.hash(snap("f2", 0))[0] {
+		t.Errorf("got %v", got)
+	}
+	if got := r.differences(snap("f1", 0), snap("f2", 0)); len(got) != 1 || len(got["f1"]) != 1 {
+		t.Errorf("got %v", got)
+	}
+	if got := r.known(2); len(got) != 2 {
+		t.Errorf("got %v", got)
+	}
+	before := r.xmins()
+	if _, err := r.st.Repair(r.ctx, r.turn, k.ID, k.Fence, []file.Observation{asHit(k, snap("f1", 0))}); err == nil || !strings.Contains(err.Error(), "42501") {
+		t.Errorf("a plan repairs: %v", err)
+	}
+	if r.xmins() != before {
+		t.Error("a plan has written")
+	}
+	if _, err := worker.Repair(r.ctx, r.turn, k.ID, k.Fence, []file.Observation{asHit(k, snap("f1", 0))}); err != nil || r.xmins() == before {
+		t.Errorf("the role went on: %v", err)
+	}
+}
