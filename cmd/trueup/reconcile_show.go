@@ -64,7 +64,7 @@ type shownRun struct {
 	// Release is what to type to release the fuse for its candidates.
 	Release  string        `json:"release,omitempty"`
 	Findings []run.Finding `json:"findings"`
-	Next     string        `json:"next,omitempty"` // there are more after this fileId
+	More     bool          `json:"more,omitempty"` // findings that are not shown
 }
 
 func reconcileShowCommand(p *program) *cobra.Command {
@@ -107,19 +107,40 @@ func showRun(ctx context.Context, client *operator.Client, id string, f run.Find
 	if heldBack(out.Run) {
 		out.Release = operator.Release(out.Run)
 	}
+	kinds := []run.FindingKind{f.Kind}
+	if f.Kind == "" && limit > 0 {
+		// What differs comes first; rows of nobody are many, and no news.
+		kinds = []run.FindingKind{run.Missing, run.Drifted, run.Orphaned, run.Adopted}
+	}
 	out.Findings = []run.Finding{}
-	for {
-		want := 1000
-		if limit > 0 {
-			want = min(want, limit-len(out.Findings))
+	for _, f.Kind = range kinds {
+		if len(kinds) > 1 && f.Status == "" && sumOf(out.Run, f.Kind, "") == 0 {
+			continue // a mistyped word is for the server to refuse
 		}
-		page, err := client.Findings(ctx, id, f, out.Next, want)
-		if err != nil {
+		if err = out.add(ctx, client, f, limit); err != nil {
 			return out, err
 		}
-		out.Findings, out.Next = append(out.Findings, page.Items...), page.Next
-		if out.Next == "" || limit > 0 && len(out.Findings) >= limit {
-			return out, nil
+	}
+	return out, nil
+}
+
+// add asks for findings up to the limit.
+func (s *shownRun) add(ctx context.Context, client *operator.Client, f run.FindingFilter, limit int) error {
+	for after := ""; ; {
+		want := 1000
+		if limit > 0 {
+			if want = min(want, limit-len(s.Findings)); want == 0 {
+				s.More = true
+				return nil
+			}
+		}
+		page, err := client.Findings(ctx, s.Run.ID, f, after, want)
+		if err != nil {
+			return err
+		}
+		s.Findings = append(s.Findings, page.Items...)
+		if after = page.Next; after == "" {
+			return nil
 		}
 	}
 }
@@ -226,8 +247,8 @@ func (p *program) findings(s shownRun) error {
 			p.line("  %s", printable([]byte(e)))
 		}
 	}
-	if s.Next != "" {
-		p.remark("There are more: --all shows all of them.")
+	if s.More {
+		p.remark("There are more: --all shows all of them, --kind and --status some.")
 	}
 	return nil
 }

@@ -9,17 +9,33 @@ import (
 	"github.com/trueup/trueup/internal/run"
 )
 
-// tellFindings tells what reconciliation saw of the file and what became of it.
+// tellFindings tells what reconciliation saw of the file and what became of it. That a
+// row belongs to nobody is said by every run: it is told once.
 func tellFindings(p Passport) []sentence {
-	out := make([]sentence, len(p.Findings))
+	var out []sentence
+	nobodys, last := 0, -1
 	for i, f := range p.Findings {
-		out[i] = sentence{f.FoundAt, tellFinding(f)}
+		if f.Kind == run.Unowned && f.Status == run.Skipped {
+			nobodys, last = nobodys+1, i
+		}
+	}
+	for i, f := range p.Findings {
+		if f.Kind != run.Unowned || f.Status != run.Skipped {
+			out = append(out, sentence{f.FoundAt, tellFinding(f, 0)})
+		} else if i == last {
+			out = append(out, sentence{f.FoundAt, tellFinding(f, nobodys-1)})
+		}
 	}
 	return out
 }
 
-func tellFinding(f FileFinding) string {
-	s := fmt.Sprintf("reconciliation run %s found that %s", f.Run, findingKinds.of(string(f.Kind)))
+// tellFinding tells one for which so many earlier ones of the same sort stand back.
+func tellFinding(f FileFinding, before int) string {
+	s := "reconciliation run " + f.Run
+	if before > 0 {
+		s += ", like " + plural(int64(before), "run", "runs") + " before it,"
+	}
+	s += " found that " + findingKinds.of(string(f.Kind))
 	if len(f.Columns) > 0 {
 		s += " (" + TellDifferences(f.Columns) + ")"
 	}
@@ -127,7 +143,7 @@ func TellRun(r run.Run) []string {
 		out = append(out, "Note: "+sentenceOf(n))
 	}
 	if r.Kind == run.Plan && r.State == run.Planned && Drift(r)+r.Found[run.Adopted][run.Found]+r.Found[run.Unowned][run.Found] > 0 {
-		out = append(out, "To repair this: trueup reconcile apply "+r.ID)
+		out = append(out, map[bool]string{true: "To repair this", false: "To repair everything else"}[r.Fuse == ""]+": trueup reconcile apply "+r.ID)
 	}
 	return slices.DeleteFunc(out, func(s string) bool { return s == "" })
 }
@@ -207,11 +223,12 @@ func tellBrakes(r run.Run) []string {
 	if r.Fuse == "" || r.ExpectedDeletions != nil {
 		return out
 	}
-	would := "The fuse is latched: "
-	if r.Kind == run.Plan && r.State == run.Planned {
-		would = "Applying this would latch the fuse: "
+	switch {
+	case r.State == run.Planned:
+		out = append(out, "Applying this would latch the fuse: "+sentenceOf(r.Fuse))
+	case !strings.Contains(r.Error, r.Fuse): // else the first sentence has said it
+		out = append(out, "The fuse is latched: "+sentenceOf(r.Fuse))
 	}
-	out = append(out, would+sentenceOf(r.Fuse))
 	if what := Release(r); what == PlanCommand {
 		out = append(out, "To see how to release it: "+what)
 	} else if what != "" {
