@@ -27,7 +27,7 @@ func (w *work) compare(ctx context.Context) error {
 		return err
 	}
 	w.run.Listed, w.run.Rows, w.run.Whole = c.files, c.rows, w.mark.Whole
-	w.run.Same, w.run.Moved, w.run.Unowned = c.counts[countSame], c.counts[countMoved], c.counts[countUnowned]
+	w.run.Same, w.run.Moved, w.run.Unowned = c.counts[countSame]+int64(c.nobodys), c.counts[countMoved], c.counts[countUnowned]
 	c.say(w)
 	if err := w.count(ctx); err != nil {
 		return err

@@ -193,7 +193,7 @@ func TestRunRepairsEverythingOnce(t *testing.T) {
 		if got := d.found(); !slices.Equal(got, wantFound) {
 			t.Errorf("found %q", got)
 		}
-		if r.State != run.Complete || !r.Whole || r.Listed != 86 || r.Rows != 85 || r.Same != 60 || r.Moved != 3 || r.Unowned != 4 || r.Candidates != 6 || r.Error != "" || r.Fuse != "" {
+		if r.State != run.Complete || !r.Whole || r.Listed != 86 || r.Rows != 85 || r.Same != 62 || r.Moved != 3 || r.Unowned != 4 || r.Candidates != 6 || r.Error != "" || r.Fuse != "" {
 			t.Errorf("%+v", r)
 		}
 		if !r.Account.Confirmed || r.Account.Answered != 1 || r.Account.Key != "key" || d.account.Key != "key" {
