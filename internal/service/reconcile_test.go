@@ -154,7 +154,7 @@ func TestReconcileFillsAnEmptyTable(t *testing.T) {
 	after := in.stats()
 	lists, details := after.Requests["list"]-before.Requests["list"], after.Requests["details"]-before.Requests["details"]
 	t.Logf("%d files: %d list calls, %d look-ups, %s", n, lists, details, r.FinishedAt.Sub(r.StartedAt))
-	if most := n*11/10_000 + 2; lists > most {
+	if most := n*11/10_000 + 4; lists > most { // of 100,000 files at most 110 calls, and a search that the worker tries at start
 		t.Errorf("%d list calls, want at most %d", lists, most)
 	}
 	if details > 5 {
@@ -215,7 +215,7 @@ func TestReconcileFindsWhatNobodyTold(t *testing.T) {
 		in.patch(id, map[string]any{"tags": []string{"overwritten"}})
 	}
 	in.webhooks(true)
-	fault := in.plantFault(map[string]any{"method": "GET", "path": "/v1/files", "latency": "400ms", "times": 0})
+	fault := in.plantFault(map[string]any{"method": "GET", "path": "/v1/files", "latency": "5s", "times": 0})
 	id := in.ops("POST", "/api/runs", map[string]any{"kind": "run"}).want(t, http.StatusOK).text(t, "id")
 	testenv.Eventually(t, time.Minute, func() error {
 		if in.showRun(id).Listed == 0 {
