@@ -15,9 +15,9 @@ import (
 // else a line whenever a tenth more is done or something new is done or waited for.
 type progress struct {
 	*program
-	name     string // of the work, in lines
-	terminal bool
-	shown    string // what the last line was about
+	name     string   // of the work, in lines
+	terminal *os.File // nil: there is none
+	shown    string   // what the last line was about
 	drawn    bool
 }
 
@@ -42,13 +42,27 @@ func (at point) filled(n int64) int64 {
 	return max(0, min(n, at.done*n/at.total))
 }
 
+// columnsUnknown is taken where the terminal does not tell.
+const columnsUnknown = 80
+
 func (p *program) newProgress(name string) *progress {
-	f, ok := p.stderr.(*os.File)
-	if ok {
-		info, err := f.Stat()
-		ok = err == nil && info.Mode()&os.ModeCharDevice != 0
+	s := &progress{program: p, name: name}
+	if f, ok := p.stderr.(*os.File); ok && p.env["TERM"] != "dumb" {
+		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+			s.terminal = f
+		}
 	}
-	return &progress{program: p, name: name, terminal: ok && p.env["TERM"] != "dumb"}
+	return s
+}
+
+// bar is the line that is drawn over; longer ones would break and stay.
+func bar(at point, what string, columns int) string {
+	full := int(at.filled(barWidth))
+	line := []rune("[" + strings.Repeat("#", full) + strings.Repeat("-", barWidth-full) + "] " + what)
+	if most := columns - 1; len(line) > most {
+		line = append(line[:max(0, most-1)], '…')
+	}
+	return string(line)
 }
 
 func (s *progress) at(at point) {
@@ -56,9 +70,8 @@ func (s *progress) at(at point) {
 	if at.waiting != "" {
 		what += "; waits: " + at.waiting
 	}
-	if s.terminal {
-		full := int(at.filled(barWidth))
-		_, _ = fmt.Fprintf(s.stderr, "\r\x1b[K[%s%s] %s", strings.Repeat("#", full), strings.Repeat("-", barWidth-full), what)
+	if s.terminal != nil {
+		_, _ = fmt.Fprint(s.stderr, "\r\x1b[K", bar(at, what, columns(s.terminal)))
 		s.drawn = true
 		return
 	}

@@ -334,3 +334,16 @@ func TestStatusSpeaksOfRuns(t *testing.T) {
 		t.Error(said)
 	}
 }
+
+func TestABarFitsTheTerminal(t *testing.T) {
+	at := point{done: 1, total: 4}
+	if got, want := bar(at, "a quarter", 80), "[#####---------------] a quarter"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got, want := bar(at, "ein Viertel für Élise", 30), "[#####---------------] ein V…"; got != want || len([]rune(got)) != 29 {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := bar(at, "x", 1); got != "…" {
+		t.Errorf("%q", got)
+	}
+}

@@ -124,8 +124,8 @@ func shelved() []run.Run {
 func TestRunsContract(t *testing.T) {
 	r := newRig(t)
 	x, at := "x", time.Unix(7, 0)
-	r.book.runs = shelved()
-	r.book.findings = []run.Finding{
+	r.runs = shelved()
+	r.findings = []run.Finding{
 		{FileID: "a", Kind: run.Drifted, Status: run.Repaired, Columns: []run.Difference{{Column: "file_name", Row: &x}}, FoundAt: at, ChangedAt: at},
 		{FileID: "b", Kind: run.Orphaned, Status: run.Refused, Reason: run.ReasonFuse, Evidence: []string{"not in a whole listing"}, Event: "E1", FoundAt: at, ChangedAt: at},
 	}
@@ -205,7 +205,7 @@ func TestFaultsOfRuns(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
-			r.book.runs, r.book.fault = shelved(), tt.err
+			r.runs, r.fault = shelved(), tt.err
 			for _, x := range [][3]string{{"GET", "/api/runs"}, {"GET", "/api/runs/planned"}, {"GET", "/api/runs/planned/findings"}, {"POST", "/api/runs", `{"kind":"plan"}`},
 				{"POST", "/api/runs/planned/apply"}, {"POST", "/api/runs/planned/cancel"}} {
 				if tt.status == 422 && x[0] == "GET" {
@@ -252,7 +252,7 @@ func TestStatusTellsTheRunAndHowToReleaseTheFuse(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newRig(t)
-			r.book.runs = tt.kept
+			r.runs = tt.kept
 			tt.run.Kind = run.Full
 			r.status = func(s *Status) { s.Run, s.Fuse = &RunStatus{Run: tt.run}, &tt.fuse }
 			s, err := clientOf(t, r).Status(t.Context())
@@ -268,7 +268,7 @@ func TestStatusTellsTheRunAndHowToReleaseTheFuse(t *testing.T) {
 
 func TestClientOfRuns(t *testing.T) {
 	r := newRig(t)
-	r.book.runs, r.book.findings = shelved(), []run.Finding{{FileID: "a", Kind: run.Missing, Status: run.Found}}
+	r.runs, r.findings = shelved(), []run.Finding{{FileID: "a", Kind: run.Missing, Status: run.Found}}
 	c := clientOf(t, r)
 	if page, err := c.Runs(t.Context(), "", 2); err != nil || len(page.Items) != 2 || page.Next != "forgotten" {
 		t.Errorf("%+v %v", page, err)
@@ -334,14 +334,14 @@ func TestClientAsksAgainUnderOneKey(t *testing.T) {
 				t.Fatal(err)
 			}
 			got, err := c.StartRun(t.Context(), run.Plan, "")
-			if err != nil || got.ID != "run0" || asked.Load() != 3 || len(r.book.runs) != 1 {
-				t.Errorf("%+v %v after %d requests, %d runs", got, err, asked.Load(), len(r.book.runs))
+			if err != nil || got.ID != "run0" || asked.Load() != 3 || len(r.runs) != 1 {
+				t.Errorf("%+v %v after %d requests, %d runs", got, err, asked.Load(), len(r.runs))
 			}
 		})
 	}
 	t.Run("ARefusalIsFinal", func(t *testing.T) {
 		r := newRig(t)
-		r.book.runs = []run.Run{{ID: "open", State: run.Running}}
+		r.runs = []run.Run{{ID: "open", State: run.Running}}
 		var p *Problem
 		if _, err := clientOf(t, r).StartRun(t.Context(), run.Plan, ""); !errors.As(err, &p) || p.Code == "" || p.Status != 409 {
 			t.Error(err)
