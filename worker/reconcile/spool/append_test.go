@@ -1,8 +1,8 @@
 package spool
 
 import (
-	"bytes"
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -131,70 +131,82 @@ func appendThrough(t *testing.T, all []Page, at *fault, killed bool) {
 	closed(t, s)
 }
 
-// forgetfulDisk forgets in a power cut whatever was not synced: the bytes of a file, and that a
-// file is there at all.
-type forgetfulDisk struct {
-	now, safe map[string][]byte // by path; a file is safe with its folder's sync
-	entries   map[string]bool
+// forgetful is a disk that forgets in a power cut whatever was not synced: what a file
+// holds, and that it is there at all.
+type forgetful struct {
+	safe  map[string][]byte // by name: what the file held when it was synced last
+	there map[string]bool   // what the folder held when it was synced last
+	lazy  bool              // syncs fail, and do nothing
 }
 
-func (d *forgetfulDisk) open(path string) (segmentFile, error) {
-	f, err := openSegment(path)
-	return &forgetful{f, d, path}, err
-}
-
-func (d *forgetfulDisk) sync(string) error {
-	for path := range d.now {
-		d.entries[path] = true
+func (d *forgetful) config(c *Config) {
+	tiny(c)
+	c.open = func(path string) (segmentFile, error) {
+		f, err := openSegment(path)
+		return &forgetfulFile{f, d, path}, err
 	}
-	return nil
+	c.sync = func(dir string) error {
+		all, err := filepath.Glob(filepath.Join(dir, "*"+pagesEnd))
+		for _, path := range all {
+			d.there[filepath.Base(path)] = true
+		}
+		return err
+	}
+}
+
+type forgetfulFile struct {
+	segmentFile
+	disk *forgetful
+	path string
+}
+
+func (f *forgetfulFile) Sync() (err error) {
+	if f.disk.lazy {
+		return syscall.EIO
+	}
+	f.disk.safe[filepath.Base(f.path)], err = os.ReadFile(f.path)
+	return err
 }
 
 // cut is a folder as it is after a power cut.
-func (d *forgetfulDisk) cut(t *testing.T) string {
+func (d *forgetful) cut(t *testing.T) string {
 	t.Helper()
 	files := map[string][]byte{}
-	for path := range d.entries {
-		files[filepath.Base(path)] = d.safe[path]
+	for name := range d.there {
+		files[name] = d.safe[name]
 	}
 	return laid(t, files)
 }
 
-type forgetful struct {
-	segmentFile
-	disk *forgetfulDisk
-	path string
-}
-
-func (f *forgetful) ReadAt(b []byte, off int64) (int, error) {
-	return bytes.NewReader(f.disk.now[f.path]).ReadAt(b, off)
-}
-
-func (f *forgetful) WriteAt(b []byte, off int64) (int, error) {
-	f.disk.now[f.path] = append(f.disk.now[f.path][:off:off], b...)
-	return len(b), nil
-}
-
-func (f *forgetful) Truncate(size int64) error {
-	f.disk.now[f.path] = f.disk.now[f.path][:size]
-	return nil
-}
-
-func (f *forgetful) Sync() error {
-	f.disk.safe[f.path] = f.disk.now[f.path]
-	return nil
-}
-
-func TestAppendedOutlivesAPowerCut(t *testing.T) {
+func TestPowerIsCut(t *testing.T) {
 	all := pages(6, 3)
-	d := &forgetfulDisk{map[string][]byte{}, map[string][]byte{}, map[string]bool{}}
-	s := open(t, t.TempDir(), tiny, func(c *Config) { c.open, c.sync = d.open, d.sync })
-	for i, p := range all {
-		appended(t, s, p)
-		after := open(t, d.cut(t), tiny)
-		check(t, after, all[:i+1])
-		closed(t, after)
-	}
+	t.Run("AfterAnAppend", func(t *testing.T) {
+		d := &forgetful{map[string][]byte{}, map[string]bool{}, false}
+		s := open(t, t.TempDir(), d.config)
+		for i, p := range all {
+			appended(t, s, p)
+			after := open(t, d.cut(t), tiny)
+			check(t, after, all[:i+1])
+			closed(t, after)
+		}
+	})
+	t.Run("AfterAPageThatWasFoundUnsynced", func(t *testing.T) {
+		// Whoever opens it counts the page in; then it must not vanish any more.
+		for i := range all {
+			d := &forgetful{map[string][]byte{}, map[string]bool{}, false}
+			s := open(t, t.TempDir(), d.config)
+			appended(t, s, all[:i]...)
+			d.lazy = true
+			if err := s.Append(all[i]); !errors.Is(err, syscall.EIO) {
+				t.Fatalf("got %v", err)
+			}
+			closed(t, s)
+			d.lazy = false
+			s = open(t, s.config.Dir, d.config)
+			check(t, s, all[:i+1])
+			check(t, open(t, d.cut(t), tiny), all[:i+1])
+		}
+	})
 }
 
 func TestAppendTakes(t *testing.T) {

@@ -30,6 +30,7 @@ func TestSortKeeps(t *testing.T) {
 		"OfTheSameAgeTheLastOfAPage":    {[]Page{page(1, a(1, 10), a(1, 20))}, 20},
 		"WhatCouldBeRead":               {[]Page{page(1, a(1, 10)), page(2, garbled("a"))}, 10},
 		"WhatCouldBeReadThoughTheFirst": {[]Page{page(1, garbled("a")), page(2, a(1, 10))}, 10},
+		"WhatCouldBeReadThoughOlder":    {[]Page{page(1, a(1, 10)), page(2, Line{FileID: "a", UpdatedAt: base.AddDate(1, 0, 0), Hash: 5, Unreadable: true})}, 10},
 		"WhatCouldNotIfThatIsAll":       {[]Page{page(1, garbled("a")), page(2, garbled("a"))}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -337,14 +338,15 @@ func TestSortWhileAppending(t *testing.T) {
 // The figures of five million files are BenchmarkSpool's.
 func TestMemoryIsFlat(t *testing.T) {
 	s := filled(t, 200_000)
+	s.config.SortMemory = 1 << 20 // a sixteenth of what they take
 	live := peak(func(sample func()) {
 		x := sortOf(t, &sampled{Context: t.Context(), every: 20, sample: sample}, s)
 		if n := count(t, x, sample); n != s.Files() {
 			t.Errorf("%d files, want %d", n, s.Files())
 		}
 	})
-	if live > 20<<20 {
-		t.Errorf("sorting holds %d MB", live>>20)
+	if live > 4<<20 {
+		t.Errorf("sorting holds %d KB", live>>10)
 	}
 	if all := heap(); all > 40<<20 {
 		t.Errorf("%d MB are alive with a spool of 200,000 files", all>>20)
