@@ -13,15 +13,15 @@ import (
 // TestAsk: a question that is nobody's Look shares the budget and is as patient as its
 // caller says.
 func TestAsk(t *testing.T) {
-	ask := func(t *testing.T, ctx context.Context, tries int, patience time.Duration, fail func(w http.ResponseWriter, c call) bool) (file.Answer, error, *library) {
+	ask := func(t *testing.T, ctx context.Context, tries int, patience time.Duration, fail func(w http.ResponseWriter, c call) bool) (file.Answer, *library, error) {
 		l := newLibrary(t, "a")
 		l.fail = fail
 		v := verifier(t, l, newRows())
 		answer, err := v.Ask(ctx, Run, "list", tries, patience, v.Library.ListOne)
-		return answer, err, l
+		return answer, l, err
 	}
 	t.Run("AsksAgainWhileItIsTransient", func(t *testing.T) {
-		answer, err, l := ask(t, t.Context(), 3, time.Minute, func(w http.ResponseWriter, c call) bool {
+		answer, l, err := ask(t, t.Context(), 3, time.Minute, func(w http.ResponseWriter, c call) bool {
 			if c.nth < 2 {
 				say(w, 503, "later")
 			}
@@ -32,21 +32,21 @@ func TestAsk(t *testing.T) {
 		}
 	})
 	t.Run("GivesTheFaultAfterItsTries", func(t *testing.T) {
-		answer, err, l := ask(t, t.Context(), 2, time.Minute, func(w http.ResponseWriter, _ call) bool { say(w, 503, "later"); return true })
+		answer, l, err := ask(t, t.Context(), 2, time.Minute, func(w http.ResponseWriter, _ call) bool { say(w, 503, "later"); return true })
 		var fault *file.Fault
 		if !errors.As(err, &fault) || fault.Kind != file.Unavailable || answer.Status != 503 || len(l.calls("")) != 2 {
 			t.Errorf("answer %+v, error %v, %d calls", answer, err, len(l.calls("")))
 		}
 	})
 	t.Run("DoesNotRepeatARefusal", func(t *testing.T) {
-		_, err, l := ask(t, t.Context(), 5, time.Minute, func(w http.ResponseWriter, _ call) bool { say(w, 403, "no"); return true })
+		_, l, err := ask(t, t.Context(), 5, time.Minute, func(w http.ResponseWriter, _ call) bool { say(w, 403, "no"); return true })
 		var fault *file.Fault
 		if !errors.As(err, &fault) || fault.Kind != file.Forbidden || len(l.calls("")) != 1 {
 			t.Errorf("error %v, %d calls", err, len(l.calls("")))
 		}
 	})
 	t.Run("WaitsForA429sReset", func(t *testing.T) {
-		_, err, l := ask(t, t.Context(), 1, time.Minute, func(w http.ResponseWriter, c call) bool {
+		_, l, err := ask(t, t.Context(), 1, time.Minute, func(w http.ResponseWriter, c call) bool {
 			if c.nth == 0 {
 				w.Header().Set("X-RateLimit-Reset", "30")
 				say(w, 429, "slow down")
@@ -59,7 +59,7 @@ func TestAsk(t *testing.T) {
 		}
 	})
 	t.Run("EndsWithItsPatience", func(t *testing.T) {
-		_, err, _ := ask(t, t.Context(), 100, 50*time.Millisecond, func(w http.ResponseWriter, _ call) bool { say(w, 503, "later"); return true })
+		_, _, err := ask(t, t.Context(), 100, 50*time.Millisecond, func(w http.ResponseWriter, _ call) bool { say(w, 503, "later"); return true })
 		var fault *file.Fault
 		if !errors.As(err, &fault) || fault.Kind != file.Unavailable {
 			t.Errorf("error %v", err)
@@ -68,7 +68,7 @@ func TestAsk(t *testing.T) {
 	t.Run("EndsWithItsContext", func(t *testing.T) {
 		why := errors.New("the turn is over")
 		ctx, cancel := context.WithCancelCause(t.Context())
-		_, err, _ := ask(t, ctx, 5, time.Minute, func(w http.ResponseWriter, _ call) bool { cancel(why); say(w, 503, "later"); return true })
+		_, _, err := ask(t, ctx, 5, time.Minute, func(w http.ResponseWriter, _ call) bool { cancel(why); say(w, 503, "later"); return true })
 		if !errors.Is(err, why) {
 			t.Errorf("error %v, want the context's", err)
 		}

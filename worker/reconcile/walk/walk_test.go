@@ -53,7 +53,7 @@ func TestAFaithfulLibrary(t *testing.T) {
 		{"TwoPages", spread(2000, year), 5},
 		{"TenThousand", spread(10_000, year), 13},
 		{"AHundredThousand", spread(100_000, year), 103},
-		{"AHundredThousandInSixMinutes", spread(100_000, 6*time.Minute), 182},
+		{"TenThousandInHalfAMinute", spread(10_000, 36*time.Second), 20},
 		{"AllInOneSecond", second(500), 3},
 		{"APageInOneSecond", second(1000), 4},
 		{"OneMoreThanAPageInOneSecond", second(1001), 5},
