@@ -269,6 +269,8 @@ type pace struct {
 	now      func() time.Time
 	from     time.Time // when the listing was first seen
 	listed   int64     // and how much of it there was
+	last     int64     // how much there was last
+	rate     float64   // files a second when that was seen first: the count comes in steps
 }
 
 // point is how far a run has come.
@@ -286,7 +288,7 @@ func (c *pace) point(r run.Run) point {
 			at.phase += fmt.Sprint(r.Listed / 10_000)
 		}
 	case r.Phase == run.PhaseCompare:
-		at.what, at.total = fmt.Sprintf("%d files listed, comparing them with the rows", r.Listed), 1
+		at.what, at.total = fmt.Sprintf("%d files listed, comparing", r.Listed), 1
 	case r.Phase == run.PhaseBrake:
 		at.what, at.total = "asking the brakes", 1
 	case r.Phase == run.PhaseRepair:
@@ -306,17 +308,18 @@ func (c *pace) point(r run.Run) point {
 func (c *pace) listing(r run.Run) string {
 	now := c.now()
 	if c.from.IsZero() {
-		c.from, c.listed = now, r.Listed
+		c.from, c.listed, c.last = now, r.Listed, r.Listed
+	}
+	if r.Listed > c.last {
+		c.last, c.rate = r.Listed, float64(r.Listed-c.listed)/max(now.Sub(c.from).Seconds(), 0.001)
 	}
 	s := fmt.Sprintf("%d files listed", r.Listed)
-	seconds := now.Sub(c.from).Seconds()
-	rate := float64(r.Listed-c.listed) / max(seconds, 0.001)
-	if rate < 1 {
+	if c.rate < 1 {
 		return s
 	}
-	s += fmt.Sprintf(", %.0f/s", rate)
+	s += fmt.Sprintf(", %.0f/s", c.rate)
 	if left := c.expected - r.Listed; left > 0 {
-		s += fmt.Sprintf(", about %s left", span(time.Duration(float64(left)/rate*float64(time.Second)).Round(time.Second)))
+		s += fmt.Sprintf(", about %s left", span(time.Duration(float64(left)/c.rate*float64(time.Second)).Round(time.Second)))
 	}
 	return s
 }

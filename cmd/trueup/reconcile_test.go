@@ -306,6 +306,9 @@ func TestListingSaysHowLongItTakes(t *testing.T) {
 	if want := "300000 files listed, 20000/s, about 35s left"; at.what != want || at.filled(10) != 3 {
 		t.Errorf("%q, %d tenths, want %q", at.what, at.filled(10), want)
 	}
+	if again := look(300_000, time.Second); again.what != at.what {
+		t.Errorf("the count has not been saved anew, yet it says %q", again.what)
+	}
 	if at := look(1_200_000, time.Minute); strings.Contains(at.what, "left") || at.filled(10) != 10 {
 		t.Errorf("more than expected: %+v", at)
 	}
