@@ -81,7 +81,7 @@ func (r *blockReader) next() (bool, error) {
 		}
 	}
 	var err error
-	r.rest, err = r.line.read(r.rest)
+	r.rest, err = r.read(r.rest)
 	return err == nil, err
 }
 

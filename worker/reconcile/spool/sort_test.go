@@ -121,8 +121,8 @@ func TestFindAndAfter(t *testing.T) {
 			t.Errorf("Find %q: %v, %v", outside, ok, err)
 		}
 	}
-	for e := range x.After(lines[len(lines)-1].FileID) {
-		t.Errorf("after the last comes %s", e.FileID)
+	for e, err := range x.After(lines[len(lines)-1].FileID) {
+		t.Errorf("after the last comes %s, %v", e.FileID, err)
 	}
 }
 
