@@ -55,6 +55,7 @@ shown as missed; the exit code is 1 only where something could not be measured, 
 	c.Flags().StringVar(&f.Dir, "data-dir", "", "where the temporary folders are made, and so the disk that is measured (default: the system's)")
 	c.Flags().StringVar(&f.PostgresBin, "postgres-bin", "", "folder with PostgreSQL's server programs")
 	c.Flags().BoolVar(&f.NoDownload, "no-download", false, "never fetch PostgreSQL or Node's packages")
+	c.Flags().IntVar(&f.Files, "files", 1_000_000, "how many files reconcile compares")
 	c.Flags().IntVar(&f.Largest, "largest", 100, "growth's largest step, as a multiple of its smallest")
 	c.Flags().StringVar(&f.Plot, "plot", "", "file that growth draws its figures into, as SVG")
 	c.Flags().StringVar(&f.Profiles, "profiles", "", "folder for processor profiles of each measure")
@@ -63,8 +64,8 @@ shown as missed; the exit code is 1 only where something could not be measured, 
 }
 
 func (p *program) bench(ctx context.Context, f benchFlags, name string) error {
-	if f.Pairs < 1 || f.Slice < 100*time.Millisecond || f.Largest < 1 {
-		return usagef("--pairs and --largest are at least 1, --slice at least 100ms")
+	if f.Pairs < 1 || f.Slice < 100*time.Millisecond || f.Largest < 1 || f.Files < 1000 {
+		return usagef("--pairs and --largest are at least 1, --slice at least 100ms, --files at least 1000")
 	}
 	self, err := os.Executable()
 	if err != nil {

@@ -171,6 +171,8 @@ func hint(f stored, now time.Time) (event.Event, error) {
 type outcome struct {
 	took  time.Duration
 	calls int64
+	// used is the processor time of each part, where it can be read.
+	used used
 }
 
 // backlog brings a webhook for each file from the queue to its row and says how long
@@ -195,12 +197,14 @@ func (s *stage) backlog(ctx context.Context, database string, library *account, 
 	if err := s.settleDown(ctx); err != nil {
 		return o, err
 	}
+	used := s.processorTimes(library)
 	if err := w.begin(ctx, len(files)); err != nil {
 		return o, err
 	}
 	if o.took, err = w.drained(ctx); err != nil {
 		return o, err
 	}
+	o.used = s.processorTimes(library).less(used)
 	after, errCalls := library.calls(ctx)
 	now, errRows := rows(ctx, database)
 	if err := errors.Join(errCalls, errRows); err != nil {

@@ -39,6 +39,8 @@ type Config struct {
 	PostgresBin string
 	// NoDownload forbids fetching PostgreSQL and Node's packages.
 	NoDownload bool
+	// Files is how many reconcile compares; zero means a million.
+	Files int
 	// Largest bounds growth's largest step, in multiples of its smallest; zero means 100.
 	Largest int
 	// Plot is the file that growth draws into; empty means none.

@@ -81,7 +81,7 @@ func (s *stage) idle(ctx context.Context) error {
 // served is a serve that runs as a process.
 type served struct {
 	*process
-	public string
+	public, ops string
 }
 
 // stop ends it as an operator would.
@@ -109,7 +109,7 @@ func (s *stage) serve(ctx context.Context, database string, library *account, di
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
 	for {
 		if ready(ctx, client, env["TRUEUP_ADDR"]) {
-			return &served{p, env["TRUEUP_ADDR"]}, time.Since(began), nil
+			return &served{p, env["TRUEUP_ADDR"], env["TRUEUP_OPS_ADDR"]}, time.Since(began), nil
 		}
 		if time.Since(began) > time.Minute || ctx.Err() != nil {
 			return nil, 0, errors.Join(errors.New("serve is not ready after a minute"), p.cmd.Process.Kill(), p.end())
@@ -262,16 +262,57 @@ func residentMB(pid int) (float64, error) {
 // cpuSeconds is the processor time a process has used, on systems with /proc and the
 // usual hundred ticks a second.
 func cpuSeconds(pid int) (float64, error) {
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	f, err := statFields(pid)
 	if err != nil {
 		return 0, err
 	}
-	_, rest, _ := strings.Cut(string(raw), ") ") // the name may hold spaces
-	fields := strings.Fields(rest)
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
+	return ticks(f[11], f[12]), nil
+}
+
+// cpuSecondsOfFamily is that of a process, of its children, and of those of its
+// children that have ended.
+func cpuSecondsOfFamily(pid int) (float64, error) {
+	f, err := statFields(pid)
+	if err != nil {
+		return 0, err
 	}
-	user, errUser := strconv.ParseFloat(fields[11], 64)
-	system, errSystem := strconv.ParseFloat(fields[12], 64)
-	return (user + system) / 100, errors.Join(errUser, errSystem)
+	sum := ticks(f[11], f[12], f[13], f[14])
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range entries {
+		child, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		// One that has ended meanwhile is among its parent's.
+		if f, err := statFields(child); err == nil && f[1] == strconv.Itoa(pid) {
+			sum += ticks(f[11], f[12])
+		}
+	}
+	return sum, nil
+}
+
+// statFields are the fields of /proc/<pid>/stat after the process's name, which may
+// hold spaces.
+func statFields(pid int) ([]string, error) {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return nil, err
+	}
+	_, rest, _ := strings.Cut(string(raw), ") ")
+	fields := strings.Fields(rest)
+	if len(fields) < 15 {
+		return nil, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
+	}
+	return fields, nil
+}
+
+func ticks(fields ...string) (seconds float64) {
+	for _, f := range fields {
+		n, _ := strconv.ParseFloat(f, 64) // the kernel writes numbers
+		seconds += n / 100
+	}
+	return seconds
 }

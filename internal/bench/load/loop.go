@@ -66,7 +66,7 @@ func (j *Job) closed(ctx context.Context, made *requests) (*Result, error) {
 // parentOnly is a context that is done only if ctx ended for another reason than its
 // deadline.
 func parentOnly(ctx context.Context) context.Context {
-	if ctx.Err() == context.DeadlineExceeded { //nolint:errorlint // Err returns it bare
+	if ctx.Err() == context.DeadlineExceeded {
 		return context.Background()
 	}
 	return ctx
