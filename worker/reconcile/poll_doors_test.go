@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -49,6 +50,15 @@ type pollDoors struct {
 
 	published []event.Event
 	log       *strings.Builder
+
+	// handed is taken and let go by the test before it waits and by the poller before it
+	// looks: what the test has changed is the poller's then.
+	handed sync.Mutex
+}
+
+func (d *pollDoors) hand() {
+	d.handed.Lock()
+	defer d.handed.Unlock()
 }
 
 func newPollDoors(t *testing.T) *pollDoors {
@@ -93,7 +103,8 @@ func (d *pollDoors) start(tune ...func(*PollConfig)) (stop func()) {
 }
 
 // polls lets the next n polls happen.
-func polls(n int) {
+func (d *pollDoors) polls(n int) {
+	d.hand()
 	for range n {
 		<-time.After(time.Minute)
 		synctest.Wait()
@@ -108,6 +119,7 @@ func (d *pollDoors) update(prefix string, n int, step time.Duration) {
 }
 
 func (d *pollDoors) Newest(context.Context) (file.Answer, error) {
+	d.hand()
 	d.lists++
 	all := d.sorted(time.Time{})
 	a := file.Answer{Status: 200, Date: d.date()}
@@ -137,6 +149,7 @@ func (d *pollDoors) sorted(from time.Time) (out []file.Snapshot) {
 }
 
 func (d *pollDoors) ListUpdated(_ context.Context, from time.Time, skip int) (file.Answer, error) {
+	d.hand()
 	d.lists++
 	if !from.Equal(from.Truncate(time.Second)) {
 		d.t.Errorf("asked from %v, and ImageKit knows seconds", from)
@@ -170,6 +183,7 @@ var knownSince = time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // call counts one call of the database; done says whether it fails after it was done.
 func (d *pollDoors) call(method string, do func()) error {
+	d.hand()
 	d.calls[method]++
 	if err := d.before[method]; err != nil {
 		delete(d.before, method)

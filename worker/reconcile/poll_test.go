@@ -21,10 +21,10 @@ func TestPollBegins(t *testing.T) {
 			if d.wantFed(0); !d.position.Equal(d.files["new"]) {
 				t.Errorf("position %v", d.position)
 			}
-			polls(1)
+			d.polls(1)
 			d.wantFed(1) // the newest lies within the overlap
 			d.update("a", 1, 0)
-			polls(1)
+			d.polls(1)
 			d.wantFed(2)
 		})
 	})
@@ -35,7 +35,7 @@ func TestPollBegins(t *testing.T) {
 				t.Errorf("position %v", d.position)
 			}
 			d.update("a", 3, time.Second)
-			polls(1)
+			d.polls(1)
 			d.wantFed(3)
 		})
 	})
@@ -56,7 +56,7 @@ func TestPollBegins(t *testing.T) {
 			d.before["PollPosition"] = event.ErrOutage
 			d.files["a"] = time.Now()
 			defer d.start()()
-			polls(1)
+			d.polls(1)
 			if d.position.IsZero() || d.calls["PollPosition"] != 2 {
 				t.Errorf("position %v, %v", d.position, d.calls)
 			}
@@ -70,10 +70,10 @@ func TestQuietPollAsksTheDatabaseNothing(t *testing.T) {
 		d.update("a", 5, time.Second)
 		d.position = time.Now().Add(-time.Hour)
 		defer d.start()()
-		polls(1)
+		d.polls(1)
 		d.wantFed(5)
 		queries, lists := d.queries(), d.lists
-		polls(200)
+		d.polls(200)
 		if n := d.queries() - queries; n != 0 {
 			t.Errorf("%d queries over nothing: %v", n, d.calls)
 		}
@@ -100,14 +100,14 @@ func TestPollFeedsEachVersionOnce(t *testing.T) {
 				d.position = time.Now().Add(-30 * time.Minute)
 				defer d.start()()
 				d.update("a", tt.n, tt.step)
-				polls(1)
+				d.polls(1)
 				d.wantFed(tt.n)
 				d.update("b", tt.n, tt.step) // beside them, all within the overlap
-				polls(1)
+				d.polls(1)
 				d.wantFed(2 * tt.n)
 				lists := d.lists
 				d.update("a", tt.n, tt.step)
-				polls(1)
+				d.polls(1)
 				d.wantFed(3 * tt.n)
 				if most := 3 + 3*tt.n/(min(1000, max(tt.cap, 1000))-skipOverlap); tt.cap == 0 && d.lists-lists > most {
 					t.Errorf("%d list calls for %d files of %d, want at most %d", d.lists-lists, tt.n, 3*tt.n, most)
@@ -131,11 +131,11 @@ func TestPollSeesWhatTheIndexShowsLate(t *testing.T) {
 		d.position = time.Now()
 		defer d.start()()
 		late := time.Now()
-		polls(1)
+		d.polls(1)
 		d.update("a", 10, time.Second)
-		polls(1)
+		d.polls(1)
 		d.files["late"] = late.Add(time.Second)
-		polls(1)
+		d.polls(1)
 		d.wantFed(11)
 	})
 }
@@ -149,7 +149,7 @@ func TestPollHasDoubtfulFilesLookedUp(t *testing.T) {
 		for id := range d.files {
 			d.ask[id] = true
 		}
-		polls(3)
+		d.polls(3)
 		d.wantFed(600)
 		if len(d.published) != 600 {
 			t.Fatalf("%d events", len(d.published))
@@ -185,9 +185,9 @@ func TestPollAfterAFault(t *testing.T) {
 							d.before[method] = fault
 						}
 						defer d.start()()
-						polls(2)
+						d.polls(2)
 						d.update("b", 1, 0)
-						polls(1)
+						d.polls(1)
 						if len(d.fed) != 601 || len(d.published) == 0 {
 							t.Errorf("%d versions fed, %d events", len(d.fed), len(d.published))
 						}
@@ -195,7 +195,7 @@ func TestPollAfterAFault(t *testing.T) {
 							t.Errorf("position %v", d.position)
 						}
 						queries := d.queries()
-						polls(5)
+						d.polls(5)
 						if n := d.queries() - queries; n != 0 {
 							t.Errorf("%d queries over nothing: %v", n, d.calls)
 						}
@@ -214,6 +214,7 @@ func TestPollEndsWithItsTurn(t *testing.T) {
 		synctest.Wait()
 		d.turn++ // somebody else's
 		d.update("a", 1, 0)
+		d.hand()
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
@@ -224,7 +225,7 @@ func TestPollEndsWithItsTurn(t *testing.T) {
 func TestPollNever(t *testing.T) {
 	inPoll(t, func(t *testing.T, d *pollDoors) {
 		stop := d.start(func(c *PollConfig) { c.Every = 0 })
-		polls(3)
+		d.polls(3)
 		stop()
 		if d.lists != 0 || d.queries() != 0 {
 			t.Errorf("%d list calls, %v", d.lists, d.calls)
@@ -243,7 +244,7 @@ func TestPollFeedsNothingOfADoubtedAccount(t *testing.T) {
 		defer d.start()()
 		d.update("a", 3, time.Second)
 		at := d.position
-		polls(5)
+		d.polls(5)
 		if d.wantFed(0); !d.position.Equal(at) || len(d.published) != 0 {
 			t.Errorf("position %v, %d events", d.position, len(d.published))
 		}
@@ -251,21 +252,21 @@ func TestPollFeedsNothingOfADoubtedAccount(t *testing.T) {
 			t.Errorf("said %d times:\n%s", n, d.log)
 		}
 		d.answers = nil
-		polls(1)
+		d.polls(1)
 		d.wantFed(3)
 		asked := d.details
 		d.update("b", 1, 0)
-		polls(1)
+		d.polls(1)
 		if d.wantFed(4); d.details != asked {
 			t.Errorf("asked %d known files though nobody doubts", d.details-asked)
 		}
 		// A run doubts it: asked again, before every feed, until the doubt is over.
 		d.doubt, d.answers = "a run says so", absent
 		d.update("c", 1, 0)
-		polls(2)
+		d.polls(2)
 		d.wantFed(4)
 		d.answers = nil
-		polls(1)
+		d.polls(1)
 		d.wantFed(5)
 	})
 }
@@ -279,13 +280,13 @@ func TestPollWhileImageKitFails(t *testing.T) {
 				d.listFail = func() error { return &file.Fault{Kind: kind, Err: errAway} }
 				defer d.start()()
 				d.update("a", 3, time.Second)
-				polls(5)
+				d.polls(5)
 				d.wantFed(0)
 				if n := strings.Count(d.log.String(), "poll.failed"); n != 1 || d.queries() != 1 {
 					t.Errorf("said %d times, %v", n, d.calls)
 				}
 				d.listFail = nil
-				polls(1)
+				d.polls(1)
 				d.wantFed(3)
 			})
 		})
@@ -302,11 +303,11 @@ func TestPollWhileImageKitFails(t *testing.T) {
 				}
 				return nil
 			}
-			polls(1)
+			d.polls(1)
 			if n := len(d.fed); n < 1000 || n >= 3500 {
 				t.Errorf("%d fed before the fault", n)
 			}
-			polls(1)
+			d.polls(1)
 			d.wantFed(3500)
 		})
 	})
@@ -338,7 +339,7 @@ func TestPollAgainstImpossibleTimes(t *testing.T) {
 				d.position = time.Now()
 				spoil(d)
 				defer d.start()()
-				polls(1)
+				d.polls(1)
 				before := len(d.fed)
 				for i := range 20 {
 					d.update(fmt.Sprintf("a%d", i), 10, time.Second)
@@ -350,14 +351,14 @@ func TestPollAgainstImpossibleTimes(t *testing.T) {
 							}
 						}
 					}
-					polls(1)
+					d.polls(1)
 				}
 				d.wantFed(before + 200)
 				if limit := time.Now().Add(d.skew); d.position.After(limit) {
 					t.Errorf("position %v is after ImageKit's %v", d.position, limit)
 				}
 				queries := d.queries()
-				polls(20)
+				d.polls(20)
 				if n := d.queries() - queries; n != 0 {
 					t.Errorf("%d queries over nothing: %v", n, d.calls)
 				}
@@ -412,14 +413,14 @@ func TestPollAgainstHostilePages(t *testing.T) {
 				d.update("a", 2500, time.Millisecond)
 				d.page = func(a *file.Answer) { tt.page(d, a) }
 				lists := d.lists
-				polls(15)
+				d.polls(15)
 				d.wantFed(tt.fed)
 				if n := d.lists - lists; n > 150 {
 					t.Errorf("%d list calls in fifteen polls", n)
 				}
 				d.page = nil
 				d.update("b", 5, time.Second)
-				polls(1)
+				d.polls(1)
 				if d.fed["b-00004 "+d.files["b-00004"].String()] != 1 {
 					t.Error("it has stopped")
 				}
@@ -446,7 +447,7 @@ func TestPollIsBounded(t *testing.T) {
 			if len(w.seen) > 300 || d.lists-lists > 4 {
 				t.Fatalf("%d remembered, %d list calls", len(w.seen), d.lists-lists)
 			}
-			polls(1)
+			d.polls(1)
 		}
 		for k, n := range d.fed {
 			if n != 1 {
