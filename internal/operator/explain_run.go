@@ -171,7 +171,7 @@ func tellState(r run.Run) string {
 func tellExamined(r run.Run) string {
 	s := fmt.Sprintf("Examined: %s of ImageKit in %s, and %s", plural(r.Listed, "file", "files"), plural(r.Calls, "list call", "list calls"), plural(r.Rows, "row", "rows"))
 	if r.Rows > 0 {
-		s += fmt.Sprintf("; %d agreed", r.Same+r.Unowned)
+		s += fmt.Sprintf("; %d agreed", r.Same)
 	}
 	if r.Moved > 0 {
 		s += fmt.Sprintf("; %s created or changed during the run and left to the next", plural(r.Moved, "was", "were"))
