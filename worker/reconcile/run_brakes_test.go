@@ -189,6 +189,12 @@ func TestI7IncompleteListing(t *testing.T) {
 				if r.State == run.Failed {
 					return
 				}
+				none := int64(0) // an operator who releases the fuse does not make the listing whole
+				d.apply("R1", &none, false)
+				d.process(t, t.TempDir())
+				if r := d.last(); r.State != run.Partial || d.left() != 6 || d.latched != "" {
+					t.Errorf("%+v, %d left", r, d.left())
+				}
 				for _, f := range d.findings["R1"] {
 					if f.Status == run.Found || f.Status == run.Refused {
 						t.Errorf("%+v", f)

@@ -539,6 +539,7 @@ func (d *world) settle(id, e string) {
 		f.Status, f.Reason = run.Refused, run.ReasonFuse
 	default:
 		delete(d.rows, id)
+		d.today++
 		d.state[id] = standing{seen: d.fence, gone: true}
 		f.Status = run.Repaired
 	}

@@ -63,6 +63,27 @@ func TestRunWaits(t *testing.T) {
 			})
 		})
 	}
+	t.Run("ForImageKitAnewAfterAnOutage", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			d := scene().started(run.Full)
+			back, once := time.Now().Add(5*time.Hour), true
+			d.before = func(call string, n int) error {
+				switch {
+				case n > 12 && time.Now().Before(back):
+					return event.ErrOutage
+				case call == "list" && time.Now().After(back) && once:
+					once = false
+					return &file.Fault{Kind: file.Unavailable, Status: 503}
+				}
+				return nil
+			}
+			d.process(t, t.TempDir())
+			d.check(t)
+			if r := d.last(); r.State != run.Complete || once {
+				t.Errorf("%+v", r)
+			}
+		})
+	})
 	t.Run("ForTheEndOfAPause", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			d := scene().started(run.Full)
@@ -299,7 +320,7 @@ func TestSchedule(t *testing.T) {
 	t.Run("EveryHourAndNoQueryBetween", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			d := scene()
-			_, stop := start(t, d, func(*Config) {})
+			r, stop := start(t, d, func(*Config) {})
 			defer stop()
 			<-time.After(24*time.Hour + 30*time.Minute)
 			synctest.Wait()
@@ -316,6 +337,11 @@ func TestSchedule(t *testing.T) {
 			synctest.Wait()
 			if len(d.calls) != calls {
 				t.Errorf("asked meanwhile: %v", d.calls[calls:])
+			}
+			r.Wake()
+			synctest.Wait()
+			if got := d.calls[calls:]; !slices.Equal(got, []string{"open"}) {
+				t.Errorf("asked when woken: %v", got)
 			}
 		})
 	})
