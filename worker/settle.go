@@ -55,13 +55,12 @@ const (
 //	present        superseded                any              superseded
 //	present        applied, unchanged        any              done
 func (t Table) End(p event.Pending, a verify.Answer, r file.Result) event.End {
-	if a.Observation == nil {
+	switch verdict, _ := verify.Decide(a); {
+	case verdict == verify.Undecided, verdict == verify.Refused:
 		return t.undecided(p, a.Fault)
-	}
-	if r.Outcome == file.LookAgain {
+	case r.Outcome == file.LookAgain:
 		return t.lookAgain(p, r)
-	}
-	if !a.Observation.Present() {
+	case verdict == verify.Absent:
 		return t.absent(p, r)
 	}
 	return t.present(p, r)
