@@ -12,10 +12,12 @@
 //	figure.go     values, ceilings, targets; median and spread
 //	rounds.go     turn by turn: A B A B, each pair a ratio
 //	stage.go      what is started: folders, PostgreSQL, accounts, services
+//	account.go    ImageKit's stand-in, its library and its books
 //	part.go       the parts that run as processes of their own
+//	machine.go    where the figures come from, and its disk
 //	ingest.go     webhook → fsync → 200 against a bare handler, one message per request
 //	guide.go      reports against the server that the Neon guide has people write
-//	drain.go      a backlog to rows against a bare batched upsert
+//	drain.go      a backlog (backlog.go) to rows against a bare batched upsert (upsert.go)
 //	verify.go     ImageKit calls per file, and the rate under ImageKit's limit
 //	latency.go    webhook → row visible on an idle service
 //	reconcile.go  a run over a large library
