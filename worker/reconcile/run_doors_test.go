@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"testing/synctest"
 	"time"
 
 	"github.com/trueup/trueup/internal/event"
@@ -20,7 +21,8 @@ import (
 // runs keep there, the queue, and a worker that settles what is published. It is strict:
 // it refuses what the rows' own rules refuse, and notes in wrong what must never happen.
 type world struct {
-	mu sync.Mutex
+	mu   sync.Mutex
+	held bool // by the test
 
 	// ImageKit.
 	shelf   map[string]file.Snapshot
@@ -106,6 +108,20 @@ func (d *world) call(name string, f func() error) error {
 		return d.after(name, n)
 	}
 	return nil
+}
+
+// quiet waits until nothing moves and keeps it so, for the test to look, until release.
+func (d *world) quiet() {
+	synctest.Wait()
+	d.mu.Lock()
+	d.held = true
+}
+
+func (d *world) release() {
+	if d.held {
+		d.held = false
+		d.mu.Unlock()
+	}
 }
 
 func (d *world) never(format string, args ...any) {

@@ -220,16 +220,20 @@ func TestRunCancelledAnywhere(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan error)
 			go func() { done <- r.Run(ctx, 1) }()
-			synctest.Wait()
+			d.quiet()
 			d.runs[0].State = run.Cancelled
 			lists := len(d.queries)
+			d.release()
 			r.Wake()
-			synctest.Wait()
+			d.quiet()
 			if n := d.calls[len(d.calls)-1]; len(d.queries) != lists || n != "open" {
 				t.Errorf("%d more list calls, then %s", len(d.queries)-lists, n)
 			}
+			d.release()
 			cancel()
-			<-done
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
 		})
 	})
 }
@@ -315,15 +319,22 @@ func TestSchedule(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- r.Run(ctx, 1) }()
-		return r, func() { cancel(); <-done }
+		return r, func() {
+			d.release()
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
 	}
 	t.Run("EveryHourAndNoQueryBetween", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			d := scene()
 			r, stop := start(t, d, func(*Config) {})
 			defer stop()
+			d.release()
 			<-time.After(24*time.Hour + 30*time.Minute)
-			synctest.Wait()
+			d.quiet()
 			if len(d.runs) != 25 {
 				t.Fatalf("%d runs", len(d.runs))
 			}
@@ -333,13 +344,15 @@ func TestSchedule(t *testing.T) {
 				}
 			}
 			calls := len(d.calls)
+			d.release()
 			<-time.After(20 * time.Minute)
-			synctest.Wait()
+			d.quiet()
 			if len(d.calls) != calls {
 				t.Errorf("asked meanwhile: %v", d.calls[calls:])
 			}
+			d.release()
 			r.Wake()
-			synctest.Wait()
+			d.quiet()
 			if got := d.calls[calls:]; !slices.Equal(got, []string{"open"}) {
 				t.Errorf("asked when woken: %v", got)
 			}
@@ -351,13 +364,15 @@ func TestSchedule(t *testing.T) {
 			d.runs = []run.Run{{ID: "R0", Kind: run.Full, State: run.Failed, StartedAt: time.Now().Add(-30 * time.Minute)}}
 			_, stop := start(t, d, func(*Config) {})
 			defer stop()
+			d.release()
 			<-time.After(29 * time.Minute)
-			synctest.Wait()
+			d.quiet()
 			if len(d.runs) != 1 {
 				t.Errorf("too early: %+v", d.runs)
 			}
+			d.release()
 			<-time.After(2 * time.Minute)
-			synctest.Wait()
+			d.quiet()
 			if len(d.runs) != 2 {
 				t.Errorf("%d runs", len(d.runs))
 			}
@@ -374,8 +389,9 @@ func TestSchedule(t *testing.T) {
 			}
 			_, stop := start(t, d, func(*Config) {})
 			defer stop()
+			d.release()
 			<-time.After(30 * time.Minute)
-			synctest.Wait()
+			d.quiet()
 			if len(d.runs) != 1 || d.runs[0].State != run.Complete || d.starts != 1 {
 				t.Errorf("%+v, started %d times", d.runs, d.starts)
 			}
@@ -386,15 +402,19 @@ func TestSchedule(t *testing.T) {
 			d := scene()
 			r, stop := start(t, d, func(c *Config) { c.Every = 0 })
 			defer stop()
+			d.release()
 			<-time.After(1000 * time.Hour)
-			synctest.Wait()
+			d.quiet()
 			if len(d.calls) != 1 || len(d.runs) != 0 {
 				t.Errorf("%v", d.calls)
 			}
+			d.release()
 			d.started(run.Full)
+			d.release()
 			r.Wake()
+			d.release()
 			<-time.After(time.Minute)
-			synctest.Wait()
+			d.quiet()
 			if d.last().State != run.Complete {
 				t.Errorf("%+v", d.last())
 			}
@@ -412,8 +432,9 @@ func TestSchedule(t *testing.T) {
 			}
 			_, stop := start(t, d, func(*Config) {})
 			defer stop()
+			d.release()
 			<-time.After(3*time.Hour + 2*time.Minute)
-			synctest.Wait()
+			d.quiet()
 			if len(d.runs) != 1 || d.runs[0].State != run.Complete {
 				t.Errorf("%+v", d.runs)
 			}
