@@ -63,6 +63,29 @@ func TestRunWaits(t *testing.T) {
 			})
 		})
 	}
+	t.Run("AsLongWhileSomebodyLooks", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			d := scene().started(run.Full)
+			d.listing = func(query, file.Answer) (file.Answer, error) {
+				return file.Answer{}, &file.Fault{Kind: file.Unavailable}
+			}
+			r, err := New(Config{Library: d, Runs: d, Rows: d, Brakes: d, Queue: d, Dir: t.TempDir()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+			defer cancel()
+			done := make(chan error)
+			go func() { done <- r.Run(ctx, 1) }()
+			for ctx.Err() == nil {
+				<-time.After(200 * time.Millisecond)
+				r.Wake()
+			}
+			if err := <-done; err != nil || len(d.queries) > 30 {
+				t.Errorf("%v after %d list calls in ten minutes", err, len(d.queries))
+			}
+		})
+	})
 	t.Run("ForImageKitAnewAfterAnOutage", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			d := scene().started(run.Full)

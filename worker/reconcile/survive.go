@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/trueup/trueup/internal/event"
 	"github.com/trueup/trueup/internal/file"
@@ -28,7 +29,8 @@ func (w *work) survive(ctx context.Context, cause error) error {
 	if err := w.save(ctx); over(err) {
 		return err
 	}
-	if w.pause(ctx, wait) {
+	// Whoever looks at the run wakes it: that must not make the waits any shorter.
+	for end := time.Now().Add(wait); w.pause(ctx, max(time.Until(end), 1)); {
 		if err := w.save(ctx); over(err) { // an operator has cancelled the run
 			return err
 		}
