@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,10 +44,10 @@ type work struct {
 func (t *tenure) carry(ctx context.Context, open run.Run) error {
 	w := &work{Reconciler: t.Reconciler, turn: t.turn, run: open, runs: t.Runs, rows: t.Rows,
 		began: t.Now(), saved: t.Now(), pages: open.Slices}
-	w.run.Notes = slices.Clone(open.Notes)
+	w.run.Notes, w.run.Phase = slices.Clone(open.Notes), cmp.Or(open.Phase, run.PhaseAccount)
 	w.moved()
 	defer w.close()
-	w.Logger.InfoContext(ctx, "reconcile.carried", "run", open.ID, "kind", string(open.Kind), "state", string(open.State), "phase", string(open.Phase))
+	w.Logger.InfoContext(ctx, "reconcile.carried", "run", open.ID, "kind", string(open.Kind), "state", string(open.State), "phase", string(w.run.Phase))
 	w.prune(ctx)
 	err := w.phases(ctx)
 	for {
