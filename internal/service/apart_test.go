@@ -50,7 +50,7 @@ func startApart(t testing.TB, more map[string]string) *apart {
 	a.emulator = start(t, a.with(map[string]string{"TRUEUP_EMULATOR_ADDR": at(0), "TRUEUP_DATA_DIR": testenv.Dir(t)}), "emulator")
 	for i := range 2 {
 		a.ingests = append(a.ingests, start(t, a.with(map[string]string{"TRUEUP_ADDR": at(1 + i), "TRUEUP_OPS_ADDR": at(3 + i), "DATABASE_URL": pooled["ingest"]}), "ingest"))
-		a.workers = append(a.workers, start(t, a.with(map[string]string{"TRUEUP_OPS_ADDR": at(5 + i), "DATABASE_URL": pooled["worker"]}), "worker"))
+		a.workers = append(a.workers, start(t, a.with(map[string]string{"TRUEUP_OPS_ADDR": at(5 + i), "TRUEUP_DATA_DIR": testenv.Dir(t), "DATABASE_URL": pooled["worker"]}), "worker"))
 		a.public = append(a.public, "http://"+at(1+i))
 	}
 	a.env = a.with(map[string]string{"TRUEUP_URL": a.public[0], "TRUEUP_OPS_URL": "http://" + at(5), "DATABASE_URL": direct})
