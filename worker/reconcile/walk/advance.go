@@ -57,6 +57,11 @@ func (w *Walk) advance(s *sight) {
 		w.move(next)
 	case len(s.fresh) > 0 || s.rows >= w.PageSize:
 		w.skipOn(s)
+	case s.rows > 0 && s.earlier > 0 && !w.at.BySkip:
+		// Files older than asked for: their places may be none of this window's, and what
+		// is skipped with them never shown. So the last ones have to be shown again.
+		again := max(1, min(s.rows-s.earlier, w.PageSize/20))
+		w.goTo(w.at.From, w.at.Skip+s.rows-again, again)
 	case s.rows > 0:
 		w.goTo(w.at.From, w.at.Skip+s.rows, 0)
 	case len(w.seen) == 0 && w.vain == 0:

@@ -78,6 +78,14 @@ func TestHostileListings(t *testing.T) {
 		{"RepeatedPage", spread(3500, year), func(l *library) answering {
 			return only(2, func(query, []file.Snapshot) file.Answer { return rows(l.page(l.asked[1])...) })
 		}, true, true, false, nil},
+		{"RepeatedShortPage", spread(350, year), func(l *library) answering {
+			return func(n int, q query, honest []file.Snapshot) (file.Answer, error) {
+				if n == 2 {
+					honest = l.page(l.asked[1])
+				}
+				return rows(honest[:min(len(honest), 100)]...), nil
+			}
+		}, true, true, false, []string{noteEarlier, noteShrank}},
 		{"RepeatedOlderPage", spread(4500, year), func(l *library) answering {
 			return only(3, func(query, []file.Snapshot) file.Answer { return rows(l.page(l.asked[0])...) })
 		}, true, true, false, []string{noteOlder}},
