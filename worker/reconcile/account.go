@@ -20,6 +20,8 @@ type recognition struct {
 	Why string
 	// Refused is ImageKit's 401 or 403; nil otherwise.
 	Refused *file.Fault
+	// Date is what the last answer said of ImageKit's clock; zero when none did.
+	Date time.Time
 }
 
 // recognise asks for known files by id until one is there and as old as we know it:
@@ -41,6 +43,7 @@ func recognise(ctx context.Context, library Library, known []run.KnownFile) (rec
 			return r, context.Cause(ctx)
 		}
 		r.Asked++
+		r.Date = answer.Date
 		var fault *file.Fault
 		switch {
 		case err == nil && sameAge(answer, k):

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"time"
 
 	"github.com/trueup/trueup/internal/run"
 )
@@ -14,10 +15,12 @@ func (w *work) account(ctx context.Context) error {
 		return err
 	}
 	w.run.Fence = fence.Number
+	ours := w.Now().Sub(fence.At)
 	seen, err := w.recognise(ctx)
 	if err != nil {
 		return err
 	}
+	w.clocks(ours, seen.Date.Sub(w.Now())+ours, seen.Date.IsZero())
 	w.run.Account = run.Account{Key: w.Account.Key, Endpoint: w.Account.Endpoint, Asked: seen.Asked, Answered: seen.Answered, Confirmed: seen.Why == ""}
 	if seen.Why != "" {
 		return w.unrecognised(ctx, seen)
@@ -31,6 +34,24 @@ func (w *work) account(ctx context.Context) error {
 		}
 	}
 	return w.enter(ctx, run.PhaseList)
+}
+
+// clocks notes whose clock is far from the database's. Nothing is decided by any other;
+// but what our own says is late is asked late.
+func (w *work) clocks(ours, imagekits time.Duration, untold bool) {
+	const far = 5 * time.Minute
+	off := func(by time.Duration) string {
+		if by < 0 {
+			return by.Abs().Round(time.Minute).String() + " behind"
+		}
+		return by.Round(time.Minute).String() + " ahead of"
+	}
+	if ours.Abs() >= far {
+		w.noteOnce("the clock of this process is %s the database's", off(ours))
+	}
+	if imagekits.Abs() >= far && !untold {
+		w.noteOnce("ImageKit's clock is %s the database's", off(imagekits))
+	}
 }
 
 // recognise asks known files, unless an operator has vouched for the account.
@@ -63,6 +84,26 @@ func (w *work) compareAccounts(ctx context.Context) error {
 		w.noteOnce("the endpoint is not the one with which the account was confirmed last: %s, and %s before", w.Account.Endpoint, last.Endpoint)
 	}
 	return nil
+}
+
+// stillOurs looks once more when everything is listed and nothing is judged: the key may
+// have been changed meanwhile, or while this process was restarted. A key that is refused
+// by now takes nothing back of what it has listed, but latches the fuse.
+func (w *work) stillOurs(ctx context.Context) error {
+	seen, err := w.recognise(ctx)
+	if err != nil || seen.Why == "" {
+		return err
+	}
+	if seen.Refused != nil {
+		w.mark.Refused = true // the brakes judge by it
+		if w.planning() {
+			return nil
+		}
+		return w.latch(ctx, seen.Why)
+	}
+	w.run.Account.Asked, w.run.Account.Answered, w.run.Account.Confirmed = seen.Asked, seen.Answered, false
+	seen.Why = "after it was listed, " + seen.Why
+	return w.unrecognised(ctx, seen)
 }
 
 // unrecognised ends the run: nothing of this account is judged.

@@ -83,6 +83,7 @@ type comparison struct {
 	rows     int64
 	counts   [countUnjudged + 1]int64
 	nobodys  int
+	lost     int    // rows that somebody else has deleted
 	unlisted string // the evidence against every orphan
 	findings []run.Finding
 	// entries are the listed files among findings that are compared column by column.
@@ -94,6 +95,9 @@ func (c *comparison) pair(e *spool.Entry, r *run.Local) error {
 		c.rows++
 	}
 	v := judge(e, r, c.mark.Whole)
+	if v.Kind == run.Missing && r != nil && r.Known && !r.Gone {
+		c.lost++
+	}
 	c.counts[v.Count]++
 	if v.Reason == run.ReasonNobody {
 		if c.nobodys++; c.nobodys > keepNobodys {
@@ -185,6 +189,9 @@ func (c *comparison) say(w *work) {
 	}
 	if n := c.counts[countUnjudged]; n > 0 {
 		w.noteOnce("%d rows are not in the listing, which is incomplete: they are not judged", n)
+	}
+	if c.lost > 0 {
+		w.noteOnce("%d rows of files that ImageKit has were deleted, and not by trueup", c.lost)
 	}
 	if c.nobodys > keepNobodys {
 		w.noteOnce("of %d rows that are nobody's the first %d are kept as findings", c.nobodys, keepNobodys)

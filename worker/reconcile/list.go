@@ -53,6 +53,9 @@ func (w *work) list(ctx context.Context) error {
 	if w.run.Listed == 0 && !w.run.Whole {
 		return w.listedNothing(ctx)
 	}
+	if err := w.stillOurs(ctx); err != nil {
+		return err
+	}
 	return w.enter(ctx, run.PhaseCompare)
 }
 

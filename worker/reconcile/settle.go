@@ -150,6 +150,11 @@ func (w *work) shortOf() (why []string) {
 			refused += of[run.Refused]
 		}
 	}
+	// What was asked about one by one shows what the listing left out; of files without a
+	// row nobody can know.
+	if n := w.run.Found[run.Orphaned][run.Skipped]; n > 0 {
+		why = append(why, fmt.Sprintf("the listing did not show %d files that ImageKit has: there may be others without a row", n))
+	}
 	if n := w.run.Unsettled; n > 0 {
 		why = append(why, fmt.Sprintf("%d events are not settled yet", n))
 	}
