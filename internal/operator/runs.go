@@ -185,6 +185,8 @@ func (h *Handler) runProblem(ctx context.Context, id string, err error) error {
 			return underWayProblem(r)
 		case r.State == run.Cancelled:
 			return &Problem{http.StatusConflict, "run_ended", fmt.Sprintf("run %s is cancelled: start another one", id)}
+		case r.State == run.Complete:
+			return &Problem{http.StatusConflict, "run_ended", fmt.Sprintf("run %s is complete, and nothing of it is left to apply: look again with %s", id, PlanCommand)}
 		}
 		return &Problem{http.StatusConflict, "run_ended", fmt.Sprintf("run %s is %s, and its findings are not kept any more: start another one", id, r.State)}
 	}

@@ -82,7 +82,7 @@ func (b *book) ApplyRun(_ context.Context, id string, a run.Apply) (run.Run, err
 	switch {
 	case err != nil:
 		return run.Run{}, err
-	case r.State == run.Cancelled || r.State.Open():
+	case r.State == run.Cancelled || r.State == run.Complete || r.State.Open():
 		return *r, fmt.Errorf("apply: %w", run.ErrEnded)
 	case slices.ContainsFunc(b.runs, func(x run.Run) bool { return x.State.Open() }):
 		return *r, fmt.Errorf("apply: %w", run.ErrUnderWay)
@@ -114,7 +114,8 @@ func shelved() []run.Run {
 	sure := run.Account{Asked: 5, Answered: 5, Confirmed: true}
 	return []run.Run{
 		{ID: "doubted", Kind: run.Full, State: run.Failed, StartedBy: "schedule", Account: run.Account{Asked: 5}, Error: "the account is another"},
-		{ID: "forgotten", Kind: run.Full, State: run.Complete, StartedBy: "ann", Account: sure},
+		{ID: "forgotten", Kind: run.Full, State: run.Partial, StartedBy: "ann", Account: sure},
+		{ID: "complete", Kind: run.Full, State: run.Complete, StartedBy: "ann", Account: sure},
 		{ID: "cancelled", Kind: run.Plan, State: run.Cancelled, StartedBy: "ann", Account: sure},
 		{ID: "planned", Kind: run.Plan, State: run.Planned, StartedBy: "ann", Account: sure, Candidates: 60, Whole: true, Listed: 940, Rows: 1000, Same: 940,
 			Found: map[run.FindingKind]map[run.Status]int64{run.Orphaned: {run.Found: 60}}, Fuse: "60 candidates are more than 10"},
@@ -155,9 +156,10 @@ func TestRunsContract(t *testing.T) {
 		{"ApplyDoubted", "POST", "/api/runs/doubted/apply", "", 409, `0 of 5 known files are there`},
 		{"ApplyDoubtedWord", "POST", "/api/runs/doubted/apply", `{"note":"x"}`, 409, `"code":"account_not_confirmed"`},
 		{"CancelUnknown", "POST", "/api/runs/nobody/cancel", "", 404, "unknown_id"},
-		{"ApplyForgotten", "POST", "/api/runs/forgotten/apply", "", 409, `run forgotten is complete, and its findings are not kept any more`},
+		{"ApplyForgotten", "POST", "/api/runs/forgotten/apply", "", 409, `run forgotten is partial, and its findings are not kept any more`},
+		{"ApplyComplete", "POST", "/api/runs/complete/apply", "", 409, `run complete is complete, and nothing of it is left to apply: look again with trueup reconcile plan","code":"run_ended"`},
 		{"ApplyUncounted", "POST", "/api/runs/doubted/apply", `{"expectDeletions":0}`, 409, `run doubted failed before it had counted candidates for deletion: start another one with trueup reconcile plan","code":"other_count"`},
-		{"CancelEnded", "POST", "/api/runs/forgotten/cancel", "", 200, `"state":"complete"`},
+		{"CancelEnded", "POST", "/api/runs/complete/cancel", "", 200, `"state":"complete"`},
 		{"StartNothingSaid", "POST", "/api/runs", `{}`, 400, "invalid_kind"},
 		{"StartMistyped", "POST", "/api/runs", `{"kind":"full"}`, 400, "invalid_kind"},
 		{"StartUnknownField", "POST", "/api/runs", `{"kind":"plan","dry":true}`, 400, "invalid_body"},
@@ -286,7 +288,7 @@ func TestClientOfRuns(t *testing.T) {
 	if got, err := c.StartRun(t.Context(), run.Full, "n"); err != nil || got.Note != "n" || got.Kind != run.Full {
 		t.Errorf("%+v %v", got, err)
 	}
-	if got, err := c.Run(t.Context(), "run4"); err != nil || !got.State.Open() {
+	if got, err := c.Run(t.Context(), "run5"); err != nil || !got.State.Open() {
 		t.Errorf("%+v %v", got, err)
 	}
 }

@@ -13,8 +13,9 @@ import (
 	"github.com/trueup/trueup/internal/run"
 )
 
-// appliable are the states of a run that can be applied, or applied once more.
-var appliable = []run.State{run.Planned, run.Complete, run.Partial, run.Failed}
+// appliable are the states of a run that can be applied, or applied once more: of a
+// complete one nothing is left.
+var appliable = []run.State{run.Planned, run.Partial, run.Failed}
 
 // ApplyRun orders that what a run has found is carried out; the turn's worker does it.
 // The same caller with the same key gives the order once, or gets ErrKeyReused where it

@@ -175,6 +175,14 @@ func TestApplyingARun(t *testing.T) {
 		}
 		_, err := r.st.ApplyRun(r.ctx, it.ID, run.Apply{Who: "op", Key: "k", ExpectDeletions: number(3)})
 		wantErr(t, err, store.ErrKeyReused)
+		_, err = r.st.ApplyRun(r.ctx, it.ID, run.Apply{Who: "op", Key: "k2"})
+		wantErr(t, err, run.ErrEnded) // nothing is left of it
+	})
+	t.Run("AgainWhileSomethingIsLeft", func(t *testing.T) {
+		r := newRig(t)
+		it := r.finish(r.compared(run.Plan, 3), run.Planned)
+		r.apply(it.ID, run.Apply{Key: "k"})
+		r.finish(it, run.Partial)
 		if got := r.apply(it.ID, run.Apply{Key: "k2"}); got.State != run.Applying {
 			t.Errorf("applied on purpose: %+v", got)
 		}
