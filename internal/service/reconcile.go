@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"path/filepath"
-	"time"
 
 	"github.com/trueup/trueup/internal/event"
 	"github.com/trueup/trueup/internal/file"
@@ -66,8 +65,7 @@ func (s *Service) account() run.Account {
 func (s *Service) hits(ctx context.Context, ids []string) ([]file.Observation, error) {
 	asks := make([]verify.Ask, len(ids))
 	for i, id := range ids {
-		// Any hit will do: the order rule decides what it may change.
-		asks[i] = verify.Ask{FileID: id, Priority: verify.Run, UpdatedAt: time.Unix(1, 0)}
+		asks[i] = verify.Ask{FileID: id, Priority: verify.Run, AnyHit: true}
 	}
 	answers, err := s.verifier.Look(ctx, asks)
 	if err != nil {

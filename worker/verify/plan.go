@@ -28,6 +28,7 @@ func stricter(a, b Ask) Ask {
 	a.NewsOnly = a.onlyNews() || b.onlyNews()
 	a.Priority = min(a.Priority, b.Priority)
 	a.ByID = a.ByID || b.ByID
+	a.AnyHit = a.AnyHit && b.AnyHit
 	a.Announced = a.Announced || b.Announced
 	if b.UpdatedAt.After(a.UpdatedAt) {
 		a.UpdatedAt = b.UpdatedAt
@@ -45,6 +46,8 @@ func searchable(a Ask, k file.Known) bool {
 	switch {
 	case a.ByID, a.Announced, k.Gone, k.Suspect:
 		return false
+	case a.AnyHit:
+		return true
 	case k.Seen && !k.Live:
 		return false
 	case k.Live && a.onlyNews():
@@ -58,6 +61,9 @@ func searchable(a Ask, k file.Known) bool {
 func hitAnswers(a Ask, k file.Known, hit file.Snapshot) bool {
 	if k.Gone {
 		return false
+	}
+	if a.AnyHit {
+		return true
 	}
 	news := !k.Seen && !k.Live || k.Live && hit.UpdatedAt.After(k.High)
 	if a.onlyNews() {

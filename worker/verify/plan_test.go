@@ -48,6 +48,10 @@ func TestHitsAnswerOnlyWhatTheyMay(t *testing.T) {
 		{"SuspectGoesByID", webhook(5), suspect, false, 20, true},
 		{"MissingRowGoesByID", webhook(5), lost, false, 4, false},
 		{"AnnouncedDeletionGoesByID", deleted, never, false, 1, true},
+		{"AnyHitOnAMissingRow", Ask{AnyHit: true}, lost, true, 4, true},
+		{"AnyHitOnALiveFile", Ask{AnyHit: true}, live, true, 10, true},
+		{"AnyHitLiftsNoTombstone", Ask{AnyHit: true}, gone, false, 20, false},
+		{"AnyHitOnASuspectGoesByID", Ask{AnyHit: true}, suspect, false, 20, true},
 		{"ByIDIsByID", Ask{ByID: true, UpdatedAt: at(5)}, never, false, 1, true},
 	}
 	for _, tt := range tests {
@@ -68,7 +72,7 @@ func TestMergeIsAsStrictAsTheStrictest(t *testing.T) {
 		{FileID: "a", Priority: Run, UpdatedAt: later},
 		{FileID: "b", Priority: 99},
 		{FileID: "a", Priority: Live, UpdatedAt: epoch},
-		{FileID: "c", UpdatedAt: epoch},
+		{FileID: "c", UpdatedAt: epoch, AnyHit: true},
 		{FileID: "c", Announced: true, ByID: true},
 	})
 	want := []Ask{

@@ -79,6 +79,8 @@ type Ask struct {
 	// UpdatedAt: a hit will do if it is news, or at or after this. Zero means that a
 	// hit must be news.
 	UpdatedAt time.Time
+	// AnyHit: any hit will do, because whoever writes it keeps to the order rule.
+	AnyHit bool
 	// Announced: ImageKit itself has said that the file is deleted.
 	Announced bool
 }
