@@ -59,6 +59,7 @@ func startGuide(t testing.TB, ddl ...string) *guide {
 		"IMAGEKIT_PUBLIC_KEY": "public_guide", "IMAGEKIT_PRIVATE_KEY": "private_guide0123456789abcdef", "IMAGEKIT_WEBHOOK_SECRET": "whsec_Z3VpZGUtZ3VpZGUtZ3VpZGU=",
 		"TRUEUP_JWT_SECRET": strings.Repeat("guide-secret-", 4), "TRUEUP_JWT_ISSUER": "guide", "TRUEUP_JWT_AUDIENCE": "trueup",
 		"TRUEUP_NOT_FOUND_GRACE": "3s", "TRUEUP_ABSENT_CONFIRM": "1s",
+		"TRUEUP_POLL_EVERY": "0", "TRUEUP_RECONCILE_EVERY": "0", // nothing but hints, unless a test asks for a run
 	}
 	db, err := pgxpool.New(context.Background(), g.env["DATABASE_URL"])
 	if err != nil {
