@@ -181,9 +181,9 @@ func (m *mapping) differencesSQL() string {
 		values = append(values, fmt.Sprintf("('%[1]s', f.%[1]s::text, (%[2]s)::text, f.%[1]s IS DISTINCT FROM %[2]s, %[3]d)", c.name, m.value(c), i+1))
 	}
 	return `SELECT i.file_id, d.name, left(d.ours, 200), left(d.theirs, 200) FROM ` + m.proposals() + `
-JOIN public.imagekit_files f ON f.file_id = i.file_id LEFT JOIN trueup.file_state s ON s.file_id = i.file_id
+` + besideFile + `
 CROSS JOIN LATERAL (VALUES ` + strings.Join(values, ",\n\t") + `) d(name, ours, theirs, differs, place)
-WHERE d.differs ORDER BY i.file_id COLLATE "C", d.place`
+WHERE f.file_id IS NOT NULL AND d.differs ORDER BY i.file_id COLLATE "C", d.place`
 }
 
 // Differences says by file which columns of a live row disagree; files without a row, and

@@ -18,9 +18,8 @@ func (s *Store) Trials(ctx context.Context, pending []event.Pending) (map[string
 	}
 	var marks map[string]event.Mark
 	err := s.try(ctx, "read trial marks", func(ctx context.Context) error {
-		rows, err := s.pool.Query(ctx, `SELECT i.id, EXISTS (SELECT FROM trueup.ledger l WHERE l.id = i.id) OR EXISTS (SELECT FROM trueup.dead_letters d WHERE d.event_id = i.id),
-				EXISTS (SELECT FROM trueup.retries r WHERE r.event_id = i.id), coalesce(t.marks, 0), coalesce(t.stack, '')
-			FROM unnest($1::text[]) AS i(id) LEFT JOIN trueup.trial_marks t ON t.event_id = i.id`, ids)
+		rows, err := s.pool.Query(ctx, `SELECT i.id, `+whereEventIs+`, coalesce(t.marks, 0), coalesce(t.stack, '')
+			FROM unnest($1::text[]) AS i(id) `+besideEvent+` LEFT JOIN trueup.trial_marks t ON t.event_id = i.id`, ids)
 		if err != nil {
 			return err
 		}

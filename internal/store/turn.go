@@ -96,8 +96,7 @@ func (s *Store) Fence(ctx context.Context, ids []string) (file.Fence, map[string
 		b.Queue(`SELECT nextval('trueup.fence'), clock_timestamp()`).QueryRow(func(row pgx.Row) error { return row.Scan(&fence.Number, &fence.At) })
 		b.Queue(`SELECT i.file_id, s.file_id IS NOT NULL OR f.file_id IS NOT NULL, f.file_id IS NOT NULL, s.gone_at IS NOT NULL AND f.file_id IS NULL,
 				s.suspect_at IS NOT NULL, coalesce((extract(epoch FROM clock_timestamp() - s.suspect_at) * 1e6)::bigint, 0), nullif(s.high, '-infinity')
-			FROM unnest($1::text[]) AS i(file_id) LEFT JOIN trueup.file_state s ON s.file_id = i.file_id
-			LEFT JOIN public.imagekit_files f ON f.file_id = i.file_id`, nonNil(ids)).Query(func(rows pgx.Rows) error {
+			FROM unnest($1::text[]) AS i(file_id) `+besideFile, nonNil(ids)).Query(func(rows pgx.Rows) error {
 			for rows.Next() {
 				var id string
 				var k file.Known
