@@ -95,15 +95,13 @@ func (w *work) send(ctx context.Context, events []event.Event) error {
 
 // look waits a moment for events to settle, and says so when that lasts.
 func (w *work) look(ctx context.Context, why string) error {
-	if w.pause(ctx, w.Look) {
-		return w.save(ctx) // an operator may have cancelled the run
-	}
+	woken := w.pause(ctx, w.Look)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	w.progress = w.Now() // it is not held up, it waits
-	if w.Now().Sub(w.saved) < w.SaveEvery {
-		return nil
+	if !woken && w.Now().Sub(w.saved) < w.SaveEvery {
+		return nil // when woken, an operator may have cancelled the run, or watches it
 	}
 	w.run.Waiting = why
 	return w.save(ctx)

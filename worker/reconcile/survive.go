@@ -21,24 +21,36 @@ func (w *work) survive(ctx context.Context, cause error) error {
 	}
 	wait, _ := w.backoff.Next()
 	if errors.Is(cause, event.ErrOutage) || errors.Is(cause, event.ErrPaused) {
-		w.pause(ctx, wait)
+		err := w.rest(ctx, wait, func(err error) bool { return err == nil || over(err) })
 		w.progress = w.Now() // nobody could have got on
-		return nil
+		return err           // ImageKit is not asked again before the database takes what it says
 	}
 	w.run.Waiting = waitsFor(cause)
 	if err := w.save(ctx); over(err) {
 		return err
 	}
-	// Whoever looks at the run wakes it: that must not make the waits any shorter.
-	for end := time.Now().Add(wait); w.pause(ctx, max(time.Until(end), 1)); {
-		if err := w.save(ctx); over(err) { // an operator has cancelled the run
-			return err
-		}
+	if err := w.rest(ctx, wait, over); over(err) {
+		return err
 	}
 	if w.Now().Sub(w.progress) >= w.GiveUp {
 		return w.giveUp(ctx, cause)
 	}
 	return nil
+}
+
+// rest waits, and then saves the run, which shows whether it may go on. It does so at once
+// when it is woken, but then waits on unless that was enough: an operator may have
+// cancelled the run, or ended a pause, or only watches, which must not make it ask
+// ImageKit more often.
+func (w *work) rest(ctx context.Context, wait time.Duration, enough func(error) bool) error {
+	resting, stop := context.WithTimeout(ctx, wait)
+	defer stop()
+	for w.pause(resting, wait) {
+		if err := w.save(ctx); enough(err) {
+			return err
+		}
+	}
+	return w.save(ctx)
 }
 
 // over reports whether the run, or the turn, has ended.
