@@ -154,13 +154,19 @@ func (in *installation) listingPages(n int) (id string) {
 	in.t.Helper()
 	before := len(in.listing())
 	id = in.ops("POST", "/api/runs", map[string]any{"kind": "run"}).want(in.t, http.StatusOK).text(in.t, "id")
+	in.pagesSince(before, n)
+	return id
+}
+
+// pagesSince waits until ImageKit has sent so many pages since there were before.
+func (in *installation) pagesSince(before, n int) {
+	in.t.Helper()
 	testenv.Eventually(in.t, time.Minute, func() error {
 		if now := len(in.listing()); now < before+n {
 			return fmt.Errorf("%d pages were sent, want %d", now-before, n)
 		}
 		return nil
 	})
-	return id
 }
 
 // waiting is what the run says it waits for.
