@@ -214,6 +214,7 @@ func TestReconcileFindsWhatNobodyTold(t *testing.T) {
 	for _, id := range overwritten {
 		in.patch(id, map[string]any{"tags": []string{"overwritten"}})
 	}
+	in.older()
 	in.webhooks(true)
 	fault := in.plantFault(map[string]any{"method": "GET", "path": "/v1/files", "latency": "5s", "times": 0})
 	id := in.ops("POST", "/api/runs", map[string]any{"kind": "run"}).want(t, http.StatusOK).text(t, "id")
