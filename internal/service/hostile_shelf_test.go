@@ -16,6 +16,9 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/trueup/trueup/internal/file"
+	"github.com/trueup/trueup/internal/imagekit"
 )
 
 // shelf plays ImageKit from a small library, answer by answer, under trueup's own client:
@@ -27,10 +30,12 @@ type shelf struct {
 	page   int // rows that a page has at most; ImageKit's own 1,000 would need large libraries
 	tricks []trick
 
-	asked map[string]int // by kind, and for details by kind and id
-	shown map[string]int // files on whole list pages that could be read, with the version shown
-	names map[string]int // answers of each kind that a trick has touched, by its own word
-	last  string         // the word of the last list call's trick; empty: honest
+	asked map[string]int  // by kind, and for details by kind and id
+	shown map[string]int  // files on whole list pages that could be read, with the version shown
+	named map[string]bool // files that a list page has shown in whatever form
+	odd   map[string]bool // those among them that were not as they are
+	names map[string]int  // answers that tricks have touched, by the word of the last
+	last  string          // the word of the last list call's trick; empty: honest
 }
 
 // book is a file on the shelf.
@@ -67,7 +72,7 @@ type reply struct {
 type trick func(q *question, r *reply)
 
 func newShelf() *shelf {
-	return &shelf{books: map[string]book{}, page: 1000, asked: map[string]int{}, shown: map[string]int{}, names: map[string]int{}}
+	return &shelf{books: map[string]book{}, page: 1000, asked: map[string]int{}, shown: map[string]int{}, names: map[string]int{}, named: map[string]bool{}, odd: map[string]bool{}}
 }
 
 // shelfBegan is when the first file was made.
@@ -95,6 +100,28 @@ func (b book) object() map[string]any {
 func (b book) json() string {
 	raw, _ := json.Marshal(b.object())
 	return string(raw)
+}
+
+// snapshot is the file as trueup's client reads it.
+func (b book) snapshot() *file.Snapshot {
+	client, err := imagekit.New(imagekit.Config{BaseURL: "https://imagekit.invalid", PrivateKey: "private_hostile", Transport: single{b}})
+	if err != nil {
+		panic(err)
+	}
+	a, err := client.Details(context.Background(), b.id)
+	if err != nil {
+		panic(err)
+	}
+	return &a.Snapshots[0]
+}
+
+// single answers with one file.
+type single struct{ book }
+
+func (s single) RoundTrip(r *http.Request) (*http.Response, error) {
+	a := reply{status: http.StatusOK, content: "application/json"}
+	a.says(s.json())
+	return a.response(r), nil
 }
 
 // with is the file's row with other values in it; nil takes a field out.
@@ -155,6 +182,8 @@ func (s *shelf) play(tricks ...trick) {
 	clear(s.asked)
 	clear(s.shown)
 	clear(s.names)
+	clear(s.named)
+	clear(s.odd)
 }
 
 // holds are the files on the shelf, in the order of their creation.
@@ -302,11 +331,14 @@ func (s *shelf) note(a *reply) {
 			continue
 		}
 		id, _ := o["fileId"].(string)
+		s.named[id] = true
 		b, held := s.books[id]
 		if held && raw == b.json() {
 			s.shown[id] = b.version
 		} else if !held && o["type"] == "file" {
 			s.shown[id] = -1
+		} else {
+			s.odd[id] = true
 		}
 	}
 }

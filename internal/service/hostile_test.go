@@ -1,12 +1,14 @@
 package service_test
 
 import (
+	"context"
 	"net/http"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/trueup/trueup/internal/file"
 	"github.com/trueup/trueup/internal/run"
 )
 
@@ -150,9 +152,10 @@ func hostileCases() []hostileCase {
 		{name: "OutdatedRows", tricks: play(outdated(every, made(6).id)), state: run.Complete, check: wantNoRaise},
 		{name: "GrowsWhileRead", tricks: play(grows(2, made(30), made(31)), grows(3, made(32))), state: run.Complete, whole: true},
 		{name: "GrowsBehindTheReader", tricks: play(grows(3, early(50), early(51), early(52))), state: run.Complete},
+		{name: "GrowsBehindTheReaderAndIsToldOf", tricks: toldOf(3, early(50), early(51)), state: run.Complete, whole: true},
 		{name: "ShrinksWhileRead", tricks: play(shrinks(2, made(10).id, made(16).id), shrinks(3, made(0).id)), state: run.Complete},
-		{name: "FlickerOnDetails", tricks: play(flickers(2, 0, made(8).id, made(9).id, made(10).id), hidden(every, made(8).id, made(9).id)), state: run.Partial, whole: true, says: []string{unshown("2")}},
-		{name: "FlickerOfTheWholeLibrary", tricks: play(flickers(2, 0, firstOnes(30)...)), state: run.Failed, intact: true, says: []string{nobody}},
+		{name: "FlickerOnDetails", tricks: play(hidden(every, made(8).id, made(9).id), flickers(every, made(8).id, made(9).id, made(10).id)), state: run.Partial, whole: true, says: []string{unshown("2")}},
+		{name: "FlickerOfTheWholeLibrary", tricks: play(flickers(every, firstOnes(30)...)), state: run.Failed, intact: true, says: []string{nobody}},
 		{name: "DetailsThatStutter", tricks: play(stutters(2, 1), hidden(every, made(8).id, made(9).id)), state: run.Partial, whole: true, says: []string{unshown("2")}},
 		{name: "KeyOfAnotherAccount", tricks: play(anotherAccount(-1, 20)), state: run.Failed, intact: true, says: []string{nobody}, check: wantDoubt},
 		{name: "KeyOfAnotherAccountThatIsEmpty", tricks: play(anotherAccount(-1, 0)), state: run.Failed, intact: true, says: []string{nobody}, check: wantDoubt},
@@ -169,6 +172,26 @@ func hostileCases() []hostileCase {
 		{name: "OurClockAnHourBehind", prepare: ourClock(-time.Hour), state: run.Partial, kept: true, whole: true, says: []string{"1 events are not settled yet", "the clock of this process is 1h0m0s behind"}},
 		{name: "OurClockAnHourAhead", prepare: ourClock(time.Hour), state: run.Complete, whole: true, says: []string{"the clock of this process is 1h0m0s ahead"}},
 		{name: "TableTruncatedByAPerson", prepare: func(r *hostileRig) { r.exec(`TRUNCATE public.imagekit_files`) }, state: run.Complete, whole: true, says: []string{"23 rows of files that ImageKit has were deleted, and not by trueup"}, check: wantOwners},
+	}
+}
+
+// toldOf puts files behind the reader, and their rows with them, as polling or a webhook
+// would: the listing never shows them, and the run must leave them alone.
+func toldOf(k int, books ...book) func(*hostileRig) []trick {
+	return func(r *hostileRig) []trick {
+		return play(before(k, "told of", func(q *question) {
+			q.s.add(books...)
+			fence, _, err := r.rows.Fence(context.Background(), nil)
+			if err != nil {
+				r.t.Error(err)
+			}
+			for _, b := range books {
+				hit := file.Observation{FileID: b.id, How: file.Hit, Fence: fence, Snapshot: b.snapshot(), Status: http.StatusOK}
+				if _, err := r.rows.Repair(context.Background(), r.worker.State().Turn, "", 0, []file.Observation{hit}); err != nil {
+					r.t.Error(err)
+				}
+			}
+		}))(r)
 	}
 }
 

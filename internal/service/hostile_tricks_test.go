@@ -248,15 +248,26 @@ func revokedAfter(n int) trick {
 	}
 }
 
-// flickers answers 404 by id to every nth question about some files; never to two in a
-// row about one.
-func flickers(every, phase int, ids ...string) trick {
+// flickers answers 404 by id, now and then, to questions about some files; never twice
+// without a 200 in between. It comes last among the tricks.
+func flickers(when calls, ids ...string) trick {
+	owed := map[string]bool{}
 	return func(q *question, r *reply) {
-		if _, held := q.s.books[q.id]; q.kind == "details" && held && slices.Contains(ids, q.id) && q.n%max(every, 2) == phase%max(every, 2) {
+		if _, held := q.s.books[q.id]; q.kind != "details" || !held || !slices.Contains(ids, q.id) {
+			return
+		}
+		if owed[q.id] {
+			owed[q.id] = r.was != ""
+		} else if when(q.n + 97*slices.Index(ids, q.id)) { // each file at its own times
 			r.absent()
-			r.was = "flickered"
+			r.was, owed[q.id] = "flickered", true
 		}
 	}
+}
+
+// sometimes is one of some calls, as the seed has it.
+func sometimes(percent int, seed uint64) calls {
+	return func(n int) bool { return rand.New(rand.NewPCG(seed, uint64(n))).IntN(100) < percent }
 }
 
 // stutters garbles look-ups by id.
