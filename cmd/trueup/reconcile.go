@@ -52,6 +52,9 @@ func reconcilePlanCommand(p *program) *cobra.Command {
 	var exitCode bool
 	cmd := &cobra.Command{
 		Use: "plan", Short: "Find what differs and change nothing; the result is kept for apply", Args: cobra.NoArgs,
+		Long: `Find what differs and change nothing; the result is kept for apply. Closing this terminal
+does not stop it. Exit codes: 0 done, 5 something has to be repaired (with --exit-code),
+4 the listing was not whole, 1 failed or cancelled.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.startRun(cmd.Context(), run.Plan, &f, exitCode)
 		},
@@ -106,7 +109,11 @@ asked about again, all of them where the plan is older than an hour; rows that c
 since are left alone. --expect-deletions N releases the fuse for the candidates of this
 run, and N must be their number, as "reconcile show RUN" prints it: fewer may be deleted,
 never more. --accept-account says that ImageKit's account is ours although no known file
-was found in it.`,
+was found in it: then everything of the run is done, within the fuse.
+
+Without --yes it says what it would do, and asks. Closing this terminal does not stop it.
+Exit codes: 0 complete, 3 the fuse kept rows from being deleted, 4 partial, 1 failed or
+cancelled. What is not complete can be applied again.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f.expectGiven = cmd.Flags().Changed("expect-deletions")
 			if f.expect < 0 {
@@ -154,14 +161,14 @@ func applyQuestion(r run.Run, a run.Apply) string {
 	s := fmt.Sprintf("Repair %d findings of run %s", lines, r.ID)
 	switch open := r.Found[run.Orphaned][run.Found] + r.Found[run.Orphaned][run.Refused]; {
 	case !r.Account.Confirmed && a.AcceptAccount:
-		s = "Take ImageKit's account for ours, and do all of run " + r.ID
+		s = "Take this ImageKit account for ours, and do all of run " + r.ID + ": rows whose files it does not have become candidates for deletion"
 	case open == 0:
 	case a.ExpectDeletions != nil:
-		s += fmt.Sprintf(", release the fuse, and delete those of %d candidates that a look-up by id does not find either", r.Candidates)
+		s += fmt.Sprintf(", release the fuse, and delete the rows of those of its %d candidates that a look-up by id does not find either", r.Candidates)
 	case r.Fuse != "":
-		s += fmt.Sprintf(" (its %d candidates for deletion stay: the fuse)", r.Candidates)
+		s += fmt.Sprintf(" (its %d candidates for deletion stay, and the fuse is latched: only --expect-deletions %d lets them go)", r.Candidates, r.Candidates)
 	default:
-		s += fmt.Sprintf(", and delete those of %d candidates that a look-up by id does not find either", r.Candidates)
+		s += fmt.Sprintf(", and delete the rows of those of its %d candidates that a look-up by id does not find either", r.Candidates)
 	}
 	return s + "?"
 }
@@ -172,7 +179,13 @@ func reconcileCancelCommand(p *program) *cobra.Command {
 		Use: "cancel RUN", Short: "End a run where it stands; what it has repaired stays", Args: cobra.ExactArgs(1),
 		RunE: verb(p, func(ctx context.Context, c *operator.Client, args []string) (run.Run, error) {
 			return c.CancelRun(ctx, args[0], note)
-		}, func(r run.Run) error { p.lines(operator.TellRun(r)); return nil }),
+		}, func(r run.Run) error {
+			p.lines(operator.TellRun(r))
+			if r.State != run.Cancelled {
+				p.remark("It had ended before: nothing was cancelled.")
+			}
+			return nil
+		}),
 	}
 	cmd.Flags().StringVar(&note, "note", "", "why, for the audit")
 	return cmd
@@ -222,7 +235,14 @@ func (p *program) expected(ctx context.Context, client *operator.Client, r run.R
 
 // runEnded is the result and the exit code.
 func (p *program) runEnded(ctx context.Context, client *operator.Client, r run.Run, exitCode bool) error {
-	if err := p.result(r, func() error { p.lines(operator.TellRun(r)); return nil }); err != nil {
+	err := p.result(r, func() error {
+		p.lines(operator.TellRun(r))
+		if r.Fuse == "" && p.heldBack(ctx, client, r) {
+			p.lines(tellHeldBack(r))
+		}
+		return nil
+	})
+	if err != nil {
 		return err
 	}
 	switch r.State {
@@ -232,7 +252,7 @@ func (p *program) runEnded(ctx context.Context, client *operator.Client, r run.R
 		return errors.New("the run was cancelled")
 	case run.Partial:
 		if p.stoppedByFuse(ctx, client, r) {
-			return coded{fmt.Errorf("the fuse is latched, and rows that ImageKit does not list stay: %s", cmp.Or(operator.Release(r), "trueup reconcile show "+r.ID)), exitFuse}
+			return coded{fmt.Errorf("the fuse is latched, and rows that ImageKit does not list stay; to look at them: trueup reconcile show %s --kind orphaned", r.ID), exitFuse}
 		}
 		return coded{fmt.Errorf("the run is partial: %s", cmp.Or(r.Error, "it does not say why")), exitPartial}
 	}
@@ -256,11 +276,29 @@ func (p *program) stoppedByFuse(ctx context.Context, client *operator.Client, r 
 	if r.Fuse != "" && r.ExpectedDeletions == nil {
 		return true
 	}
-	if r.Found[run.Orphaned][run.Refused] == 0 {
+	return r.Found[run.Orphaned][run.Refused] > 0 && latched(ctx, client)
+}
+
+// heldBack reports whether the fuse keeps, or would keep, candidates of the run.
+func (p *program) heldBack(ctx context.Context, client *operator.Client, r run.Run) bool {
+	switch {
+	case r.Fuse != "" && r.ExpectedDeletions == nil || r.Found[run.Orphaned][run.Refused] > 0:
+		return true
+	case r.State != run.Planned:
 		return false
 	}
+	return latched(ctx, client) // before it, by another run or by the worker
+}
+
+// latched asks whether the fuse is latched now.
+func latched(ctx context.Context, client *operator.Client) bool {
 	st, err := client.Status(ctx)
 	return err == nil && st.Fuse != nil && st.Fuse.Latched
+}
+
+// tellHeldBack is for a run that has not latched the fuse itself.
+func tellHeldBack(r run.Run) []string {
+	return append([]string{"The fuse, latched before this run or by the worker, keeps its candidates from being deleted."}, operator.TellRelease(r)...)
 }
 
 // pace knows how fast the listing is read, and how much of it there may be.
@@ -296,7 +334,9 @@ func (c *pace) point(r run.Run) point {
 		at.what = fmt.Sprintf("repairing, %d of %d", at.done, at.total)
 	case r.Phase == run.PhaseSettle:
 		at.done, at.total = repaired(r)
-		at.what = fmt.Sprintf("%d look-ups by id not settled yet", r.Unsettled)
+		if at.what = fmt.Sprintf("%d look-ups by id not settled yet", r.Unsettled); r.Unsettled == 0 {
+			at.what = "looking whether anything is left"
+		}
 	}
 	if found := foundSoFar(r); found != "" && r.State.Open() {
 		at.what += "; found so far: " + found

@@ -32,10 +32,10 @@ func (p *program) runs(page operator.Page[run.Run]) error {
 		return nil
 	}
 	tw := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(tw, "ID\tBEGUN\tKIND\tSTATE\tFILES\tMISSING\tDRIFTED\tORPHANED\tREPAIRED\tREFUSED\tBY")
+	_, _ = fmt.Fprintln(tw, "ID\tBEGUN\tKIND\tSTATE\tFILES\tMISSING\tDRIFTED\tORPHANED\tADOPTED\tREPAIRED\tREFUSED\tBY")
 	for _, r := range page.Items {
-		_, _ = fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", r.ID, stamp(r.StartedAt), r.Kind, r.State, r.Listed,
-			sumOf(r, run.Missing, ""), sumOf(r, run.Drifted, ""), sumOf(r, run.Orphaned, ""), sumOf(r, "", run.Repaired), sumOf(r, "", run.Refused), r.StartedBy)
+		_, _ = fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", r.ID, stamp(r.StartedAt), r.Kind, r.State, r.Listed,
+			sumOf(r, run.Missing, ""), sumOf(r, run.Drifted, ""), sumOf(r, run.Orphaned, ""), sumOf(r, run.Adopted, ""), sumOf(r, "", run.Repaired), sumOf(r, "", run.Refused), r.StartedBy)
 	}
 	if err := tw.Flush(); err != nil {
 		return err
@@ -73,6 +73,17 @@ func reconcileShowCommand(p *program) *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
 		Use: "show RUN", Short: "Show what a run examined, found and repaired, and how to release the fuse", Args: cobra.ExactArgs(1),
+		Long: `Show what a run examined, found and repaired, and how to release the fuse. Its findings:
+
+  missing    ImageKit has the file, and there was no row of it
+  drifted    the row said something else than ImageKit: column: row → ImageKit
+  orphaned   there was a row, and no such file in the whole listing: a candidate for deletion
+  adopted    a row that trueup had not looked at before, such as an application's own
+  unowned    a row that belongs to nobody
+
+and what became of each: found (nothing yet, or a look-up by id is under way), repaired
+(row and file agree; of an orphaned one no row is left), skipped (nothing had to be done,
+or not by this run), refused (a brake, or ImageKit, kept it from being repaired).`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f := run.FindingFilter{Kind: run.FindingKind(kind), Status: run.Status(status)}
 			switch {
@@ -85,7 +96,7 @@ func reconcileShowCommand(p *program) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			out, err := showRun(cmd.Context(), client, args[0], f, limit)
+			out, err := p.showRun(cmd.Context(), client, args[0], f, limit)
 			if err != nil {
 				return err
 			}
@@ -100,11 +111,11 @@ func reconcileShowCommand(p *program) *cobra.Command {
 }
 
 // showRun asks for the run and its findings; a limit of 0 means all of them.
-func showRun(ctx context.Context, client *operator.Client, id string, f run.FindingFilter, limit int) (out shownRun, err error) {
+func (p *program) showRun(ctx context.Context, client *operator.Client, id string, f run.FindingFilter, limit int) (out shownRun, err error) {
 	if out.Run, err = client.Run(ctx, id); err != nil {
 		return out, err
 	}
-	if heldBack(out.Run) {
+	if p.heldBack(ctx, client, out.Run) {
 		out.Release = operator.Release(out.Run)
 	}
 	kinds := []run.FindingKind{f.Kind}
@@ -145,11 +156,6 @@ func (s *shownRun) add(ctx context.Context, client *operator.Client, f run.Findi
 	}
 }
 
-// heldBack reports whether the fuse keeps, or would keep, candidates of the run.
-func heldBack(r run.Run) bool {
-	return r.Fuse != "" && r.ExpectedDeletions == nil || r.Found[run.Orphaned][run.Refused] > 0
-}
-
 func (p *program) shownRun(s shownRun) error {
 	r := s.Run
 	lines := [][2]string{
@@ -165,7 +171,7 @@ func (p *program) shownRun(s shownRun) error {
 	p.line("")
 	p.lines(operator.TellRun(r))
 	if s.Release != "" && r.Fuse == "" {
-		p.line("The fuse kept candidates of this run from being deleted. To release it for exactly these %d: %s", r.Candidates, s.Release)
+		p.lines(tellHeldBack(r))
 	}
 	return p.findings(s)
 }
@@ -182,6 +188,9 @@ func endOf(r run.Run) string {
 	if r.FinishedAt.IsZero() {
 		return ""
 	}
+	if r.Kind == run.Plan && r.State != run.Planned || r.AccountAcceptedBy != "" || r.ExpectedDeletions != nil {
+		return stamp(r.FinishedAt) // it was applied, whenever that was
+	}
 	return fmt.Sprintf("%s, after %s", stamp(r.FinishedAt), span(r.FinishedAt.Sub(r.StartedAt)))
 }
 
@@ -190,7 +199,9 @@ func accountLine(r run.Run) string {
 	s := fmt.Sprintf("%d of %d known files answered", a.Answered, a.Asked)
 	switch {
 	case r.AccountAcceptedBy != "":
-		return s + ", accepted by " + r.AccountAcceptedBy
+		return "accepted by " + r.AccountAcceptedBy + "; no known file was asked"
+	case a.Confirmed && a.Asked == 0:
+		return "there was no row to recognise it by"
 	case a.Confirmed:
 		return s
 	case a.Asked > 0:

@@ -116,10 +116,10 @@ func TestRunsEndWithTheirExitCode(t *testing.T) {
 			r.Moved, r.Unowned, r.Notes = 1, 2, []string{"a page came twice (2×)"}
 			r.Found = counts{run.Missing: {run.Repaired: 3}, run.Orphaned: {run.Repaired: 1, run.Skipped: 1}, run.Unowned: {run.Skipped: 2}}
 		}), false, 0,
-			[]string{"1 was created or changed during the run", "Repaired: 3 missing, 1 orphaned.", "Skipped: 1 orphaned.", "2 rows agree and belong to nobody.", "Note: a page came twice (2×)."}},
+			[]string{"1 was created or changed during the run", "Repaired: 3 missing, 1 orphaned (no row is left).", "Skipped: 1 orphaned.", "To see why each was skipped: trueup reconcile show R1 --status skipped\n", "2 rows agree and belong to nobody.", "Note: a page came twice (2×)."}},
 		{"Fuse", []string{"run"}, ended(run.Full, run.Partial, fused), true, 3,
-			[]string{"Repaired: 2 missing.", "Refused: 60 orphaned.", "The fuse is latched: 60 of 998 rows are candidates.", "these 60 candidates be deleted where a look-up confirms it: trueup reconcile apply R1 --expect-deletions 60\n"}},
-		{"FuseLatchedBefore", []string{"run"}, ended(run.Full, run.Partial, fused, func(r *run.Run) { r.Fuse = "" }), true, 3, []string{"Refused: 60 orphaned."}},
+			[]string{"Repaired: 2 missing.", "Refused: 60 orphaned.", "The fuse is latched: 60 of 998 rows are candidates.", "To look at the 60 candidates for deletion: trueup reconcile show R1 --kind orphaned --all\n", "let exactly these 60 be deleted where a look-up by id confirms it: trueup reconcile apply R1 --expect-deletions 60\n"}},
+		{"FuseLatchedBefore", []string{"run"}, ended(run.Full, run.Partial, fused, func(r *run.Run) { r.Fuse = "" }), true, 3, []string{"Refused: 60 orphaned.", "The fuse, latched before this run", "--expect-deletions 60\n"}},
 		{"RefusedByOthersThanTheFuse", []string{"run"}, ended(run.Full, run.Partial, fused, func(r *run.Run) { r.Fuse = "" }), false, 4, nil},
 		{"Unsettled", []string{"run"}, ended(run.Full, run.Partial, func(r *run.Run) { r.Unsettled, r.Error = 2, "2 events are not settled yet" }), false, 4,
 			[]string{"Run R1 is partial: 2 events are not settled yet.", "2 of its events are not settled yet. See later: trueup reconcile show R1\n"}},
@@ -129,10 +129,16 @@ func TestRunsEndWithTheirExitCode(t *testing.T) {
 		}), false, 4, []string{"An operator has released the fuse for this run's 60 candidates."}},
 		{"Failed", []string{"run"}, ended(run.Full, run.Failed, func(r *run.Run) {
 			r.Error, r.Account, r.Whole, r.Listed = "this may be another account's key", run.Account{Asked: 5}, false, 0
-		}), false, 1, []string{"Run R1 is failed: this may be another account's key.", "Nothing was judged: ImageKit's account was not recognised, 0 of 5 known files are there", "trueup reconcile apply R1 --accept-account\n"}},
+		}), false, 1, []string{"Run R1 failed: this may be another account's key.", "Nothing was judged: ImageKit's account was not recognised, 0 of 5 known files are there", "trueup reconcile apply R1 --accept-account\n"}},
 		{"Cancelled", []string{"run"}, ended(run.Full, run.Cancelled), false, 1, []string{"was cancelled"}},
 		{"Planned", []string{"plan"}, ended(run.Plan, run.Planned, func(r *run.Run) { r.Found = counts{run.Drifted: {run.Found: 3}} }), false, 0,
 			[]string{"is a plan: nothing was changed.", "Found, and not repaired so far: 3 drifted.", "To repair this: trueup reconcile apply R1\n"}},
+		{"PlannedWhileTheFuseIsLatched", []string{"plan"}, ended(run.Plan, run.Planned, func(r *run.Run) { r.Found, r.Candidates = counts{run.Orphaned: {run.Found: 1}}, 1 }), true, 0,
+			[]string{"To repair this: trueup reconcile apply R1\n", "The fuse, latched before this run", "let exactly this one be deleted where a look-up by id confirms it: trueup reconcile apply R1 --expect-deletions 1\n"}},
+		{"PlannedNothingWhileTheFuseIsLatched", []string{"plan"}, ended(run.Plan, run.Planned), true, 0,
+			[]string{"Found: nothing that differs.", "To release the fuse, with no candidate for deletion: trueup reconcile apply R1 --expect-deletions 0\n"}},
+		{"PlanOfOrphansAlone", []string{"plan"}, ended(run.Plan, run.Planned, func(r *run.Run) { r.Found, r.Candidates = counts{run.Orphaned: {run.Found: 2}}, 2 }), false, 0,
+			[]string{"Found, and not repaired so far: 2 orphaned.", "To repair this: trueup reconcile apply R1\n"}},
 		{"PlannedWithExitCode", []string{"plan", "--exit-code"}, ended(run.Plan, run.Planned, func(r *run.Run) { r.Found = counts{run.Drifted: {run.Found: 3}} }), false, 5, nil},
 		{"PlannedNothingWithExitCode", []string{"plan", "--exit-code"}, ended(run.Plan, run.Planned, func(r *run.Run) { r.Found = counts{run.Unowned: {run.Skipped: 3}} }), false, 0, nil},
 		{"PlanThatWouldLatch", []string{"plan"}, ended(run.Plan, run.Planned, func(r *run.Run) { r.Fuse, r.Candidates = "60 of 998 rows", 60 }), false, 0,
@@ -272,7 +278,7 @@ func TestShowPrintsWhatToType(t *testing.T) {
 	}
 	stdout, stderr, code := s.trueup(t.Context(), "", "reconcile", "show", "R1", "--limit", "1")
 	for _, want := range []string{"state     partial", "ended     1970-01-01 00:03:10Z, after 1m30s", "FINDINGS  FOUND  REPAIRED  SKIPPED  REFUSED  ALL", "orphaned  0      0         0        60       60",
-		"all       0      1         0        60       61", "To release it for exactly these 60: trueup reconcile apply R1 --expect-deletions 60\n", "aaa   drifted   repaired", `  file_name: "old.jpg" → "new.jpg"`, `  format: "old.jpg" → NULL`} {
+		"all       0      1         0        60       61", "The fuse, latched before this run", "let exactly these 60 be deleted where a look-up by id confirms it: trueup reconcile apply R1 --expect-deletions 60\n", "aaa   drifted   repaired", `  file_name: "old.jpg" → "new.jpg"`, `  format: "old.jpg" → NULL`} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("%q is missing in:\n%s", want, stdout)
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trueup/trueup/internal/operator"
+	"github.com/trueup/trueup/internal/run"
 )
 
 func statusCommand(p *program) *cobra.Command {
@@ -189,6 +190,9 @@ func lastRunLine(r *operator.RunStatus, now time.Time) string {
 	s += fmt.Sprintf(", %d files listed, drift %d", r.Listed, r.Drift)
 	if found := foundSoFar(r.Run); found != "" {
 		s += "; found: " + found
+	}
+	if n := sumOf(r.Run, "", run.Repaired); n > 0 {
+		s += fmt.Sprintf("; repaired: %d", n)
 	}
 	return s
 }

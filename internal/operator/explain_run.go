@@ -107,6 +107,9 @@ func doubted(p Passport) string {
 	if last.Status == run.Refused {
 		return s + ", and the row was kept: " + reasons.of(last.Reason)
 	}
+	if last.Event == "" {
+		return s + ", and nothing was done about it so far"
+	}
 	return s + ", and a look-up by id has yet to tell whether it is gone"
 }
 
@@ -142,10 +145,45 @@ func TellRun(r run.Run) []string {
 	for _, n := range r.Notes {
 		out = append(out, "Note: "+sentenceOf(n))
 	}
-	if r.Kind == run.Plan && r.State == run.Planned && Drift(r)+r.Found[run.Adopted][run.Found]+r.Found[run.Unowned][run.Found] > 0 {
-		out = append(out, map[bool]string{true: "To repair this", false: "To repair everything else"}[r.Fuse == ""]+": trueup reconcile apply "+r.ID)
-	}
+	out = append(out, tellWhyNot(r), tellApply(r))
 	return slices.DeleteFunc(out, func(s string) bool { return s == "" })
+}
+
+// tellWhyNot says where the reasons stand of what was not repaired; the fuse has given its
+// own.
+func tellWhyNot(r run.Run) string {
+	var skipped, refused int64
+	for kind, by := range r.Found {
+		if kind != run.Unowned {
+			skipped += by[run.Skipped]
+		}
+		if kind != run.Orphaned {
+			refused += by[run.Refused]
+		}
+	}
+	switch {
+	case refused > 0:
+		return "To see why each was refused: trueup reconcile show " + r.ID + " --status refused"
+	case skipped > 0:
+		return "To see why each was skipped: trueup reconcile show " + r.ID + " --status skipped"
+	}
+	return ""
+}
+
+// tellApply is what to type to carry out a plan. What the fuse keeps has its own sentence.
+func tellApply(r run.Run) string {
+	if r.Kind != run.Plan || r.State != run.Planned {
+		return ""
+	}
+	orphaned := r.Found[run.Orphaned][run.Found]
+	rest := Drift(r) + r.Found[run.Adopted][run.Found] + r.Found[run.Unowned][run.Found] - orphaned
+	switch {
+	case rest > 0 && r.Fuse != "":
+		return "To repair everything else: trueup reconcile apply " + r.ID
+	case rest > 0 || orphaned > 0 && r.Fuse == "":
+		return "To repair this: trueup reconcile apply " + r.ID
+	}
+	return ""
 }
 
 func tellState(r run.Run) string {
@@ -158,7 +196,7 @@ func tellState(r run.Run) string {
 	case run.Cancelled:
 		return id + " was cancelled; what it had repaired by then stays."
 	case run.Partial, run.Failed:
-		return fmt.Sprintf("%s is %s: %s", id, map[run.State]string{run.Partial: "partial", run.Failed: "failed"}[r.State],
+		return fmt.Sprintf("%s %s: %s", id, map[run.State]string{run.Partial: "is partial", run.Failed: "failed"}[r.State],
 			sentenceOf(cmp.Or(r.Error, r.Fuse, "it does not say why")))
 	}
 	s := fmt.Sprintf("%s is under way (%s)", id, cmp.Or(string(r.Phase), string(r.State)))
@@ -186,7 +224,11 @@ func tellFound(r run.Run) []string {
 	for _, kind := range FindingKinds() {
 		for status, n := range r.Found[kind] {
 			if n > 0 && (kind != run.Unowned || status != run.Skipped) {
-				by[status] = append(by[status], fmt.Sprintf("%d %s", n, kind))
+				said := fmt.Sprintf("%d %s", n, kind)
+				if kind == run.Orphaned && status == run.Repaired {
+					said += " (no row is left)"
+				}
+				by[status] = append(by[status], said)
 			}
 		}
 	}
@@ -215,7 +257,9 @@ func tellBrakes(r run.Run) []string {
 		out = append(out, "The listing was not whole, so no row was judged by its absence from it.")
 	}
 	if !r.Account.Confirmed && !r.State.Open() && r.Account.Asked > 0 {
-		out = append(out, fmt.Sprintf("Nothing was judged: %s. If it is ours all the same: trueup reconcile apply %s --accept-account", tellAccount(r.Account), r.ID))
+		out = append(out, fmt.Sprintf("Nothing was judged: %s.", tellAccount(r.Account)),
+			"Look at IMAGEKIT_PRIVATE_KEY first: with the right key the next run goes on by itself.",
+			fmt.Sprintf("If this account is ours all the same: trueup reconcile apply %s --accept-account", r.ID))
 	}
 	if r.ExpectedDeletions != nil {
 		out = append(out, fmt.Sprintf("An operator has released the fuse for this run's %s.", plural(*r.ExpectedDeletions, "candidate", "candidates")))
@@ -232,9 +276,25 @@ func tellBrakes(r run.Run) []string {
 	if what := Release(r); what == PlanCommand {
 		out = append(out, "To see how to release it: "+what)
 	} else if what != "" {
-		out = append(out, fmt.Sprintf("To let exactly these %s be deleted where a look-up confirms it: %s", plural(r.Candidates, "candidate", "candidates"), what))
+		out = append(out, TellRelease(r)...)
 	}
 	return out
+}
+
+// TellRelease says how to look at the candidates of a run, and how to let exactly these go.
+// It is empty where the run has none to go by.
+func TellRelease(r run.Run) []string {
+	what := Release(r)
+	if what == "" || what == PlanCommand {
+		return nil
+	}
+	if r.Candidates == 0 {
+		return []string{"To release the fuse, with no candidate for deletion: " + what}
+	}
+	return []string{
+		fmt.Sprintf("To look at the %s: trueup reconcile show %s --kind orphaned --all", plural(r.Candidates, "candidate for deletion", "candidates for deletion"), r.ID),
+		fmt.Sprintf("To release the fuse, and let exactly %s be deleted where a look-up by id confirms it: %s", map[bool]string{true: "this one", false: "these " + fmt.Sprint(r.Candidates)}[r.Candidates == 1], what),
+	}
 }
 
 func tellAccount(a run.Account) string {
