@@ -41,6 +41,8 @@ func (w *work) braking(ctx context.Context) (braking, error) {
 	if err != nil {
 		return braking{}, err
 	}
+	w.Metrics.latched(latched)
+	w.Metrics.completed(last)
 	if latched {
 		w.noteOnce("the fuse was latched before: whatever the listing does not show stays")
 	}

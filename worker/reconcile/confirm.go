@@ -22,6 +22,7 @@ func (w *work) account(ctx context.Context) error {
 	}
 	w.clocks(ours, seen.Date.Sub(w.Now())+ours, seen.Date.IsZero())
 	w.run.Account = run.Account{Key: w.Account.Key, Endpoint: w.Account.Endpoint, Asked: seen.Asked, Answered: seen.Answered, Confirmed: seen.Why == ""}
+	w.Metrics.doubts(seen.Why != "")
 	if seen.Why != "" {
 		return w.unrecognised(ctx, seen)
 	}
@@ -124,5 +125,6 @@ func (w *work) unrecognised(ctx context.Context, seen recognition) error {
 // latch latches the fuse, and says so in the run.
 func (w *work) latch(ctx context.Context, why string) error {
 	w.run.Fuse = why
+	w.Metrics.latched(true)
 	return w.Brakes.LatchFuse(ctx, w.turn, w.run.ID, why)
 }

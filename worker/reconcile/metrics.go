@@ -17,6 +17,8 @@ type Metrics struct {
 	repairs  *prometheus.CounterVec
 	drift    prometheus.Gauge
 	complete prometheus.Gauge
+	fuse     prometheus.Gauge
+	doubted  prometheus.Gauge
 }
 
 // NewMetrics registers the metrics of the runs.
@@ -35,9 +37,13 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		drift: prometheus.NewGauge(prometheus.GaugeOpts{Name: "trueup_reconcile_drift",
 			Help: "Files that were missing, drifted or orphaned when the last run compared."}),
 		complete: prometheus.NewGauge(prometheus.GaugeOpts{Name: "trueup_reconcile_last_complete_timestamp_seconds",
-			Help: "When the last complete run of this process ended."}),
+			Help: "When the last complete run ended, in seconds since 1970; 0 where this process has not looked."}),
+		fuse: prometheus.NewGauge(prometheus.GaugeOpts{Name: "trueup_reconcile_fuse_latched",
+			Help: "1 while the fuse is latched, as the last run saw it."}),
+		doubted: prometheus.NewGauge(prometheus.GaugeOpts{Name: "trueup_reconcile_account_doubted",
+			Help: "1 while ImageKit's account is not recognised, as the last run saw it."}),
 	}
-	r.MustRegister(m.runs, m.findings, m.calls, m.seconds, m.repairs, m.drift, m.complete)
+	r.MustRegister(m.runs, m.findings, m.calls, m.seconds, m.repairs, m.drift, m.complete, m.fuse, m.doubted)
 	return m
 }
 
@@ -81,4 +87,30 @@ func (m *Metrics) ended(r *run.Run, at time.Time) {
 	if r.State == run.Complete {
 		m.complete.Set(float64(at.Unix()))
 	}
+}
+
+// completed is for a run that ended before this process, or this turn, began.
+func (m *Metrics) completed(last run.Run) {
+	if m != nil && !last.FinishedAt.IsZero() {
+		m.complete.Set(float64(last.FinishedAt.Unix()))
+	}
+}
+
+func (m *Metrics) latched(is bool) {
+	if m != nil {
+		m.fuse.Set(truth(is))
+	}
+}
+
+func (m *Metrics) doubts(is bool) {
+	if m != nil {
+		m.doubted.Set(truth(is))
+	}
+}
+
+func truth(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
 }

@@ -19,10 +19,11 @@ func (t *tenure) schedule(ctx context.Context) (time.Duration, error) {
 		return untilWoken, nil
 	}
 	if !t.scheduled {
-		began, _, err := t.Runs.LastRuns(ctx)
+		began, complete, err := t.Runs.LastRuns(ctx)
 		if err != nil {
 			return 0, fmt.Errorf("read when the last run began: %w", err)
 		}
+		t.Metrics.completed(complete)
 		t.next, t.scheduled = due(began, t.Every, t.Jitter(), t.Now()), true
 	}
 	if wait := t.next.Sub(t.Now()); wait > 0 {

@@ -61,8 +61,11 @@ func (w *work) eventSlice() int64 { return int64(max(1, min(256, w.Ahead/2))) }
 // this run or by anybody, now or before.
 func (w *work) refuseOrphans(ctx context.Context) error {
 	latched, _, _, err := w.Brakes.Fuse(ctx)
-	if err != nil || !latched {
+	if err != nil {
 		return err
+	}
+	if w.Metrics.latched(latched); !latched {
+		return nil
 	}
 	_, err = w.rows.CloseFindings(ctx, w.turn, w.run.ID, []run.FindingKind{run.Orphaned}, run.Refused, run.ReasonFuse)
 	return err

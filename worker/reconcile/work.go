@@ -160,6 +160,7 @@ func (w *work) finish(ctx context.Context, state run.State, why string) error {
 	if err := w.runs.FinishRun(ctx, w.turn, last); err != nil {
 		return fmt.Errorf("store the run's end: %w", err)
 	}
+	w.Metrics.phase(w.run.Phase, w.Now().Sub(w.began))
 	w.run = last
 	w.leave(ctx)
 	return errFinished
