@@ -227,8 +227,8 @@ func (s *scenario) honest(got *run.Run) error {
 		switch orphans := of(got, run.Orphaned); {
 		case got.Error == "":
 			return errors.New("it does not say why")
-		case got.Fuse != "" && len(s.gone) > 0:
-			return fmt.Errorf("the fuse was latched, and %q removed", s.gone)
+		case got.Fuse != "" && (len(s.gone) > 0 || got.Found[run.Orphaned][run.Refused] != orphans):
+			return fmt.Errorf("the fuse was latched, and %q removed, or asked about", s.gone)
 		case !got.Whole && orphans > 0:
 			return fmt.Errorf("%d rows were judged by an incomplete listing", orphans)
 		}

@@ -70,6 +70,10 @@ func (c hostileCase) judge(t *testing.T, r *hostileRig, got run.Run, untouched m
 	if why := r.fuse(); (why != "") != c.fuse {
 		t.Errorf("the fuse is latched: %q", why)
 	}
+	// What a latched fuse holds back is not even asked about.
+	if n := of(&got, run.Orphaned); got.Fuse != "" && got.Found[run.Orphaned][run.Refused] != n {
+		t.Errorf("the fuse is latched, and of %d candidates not all are refused: %v", n, got.Found)
+	}
 	have := r.table()
 	if c.intact && !reflect.DeepEqual(untouched, have) {
 		t.Error("rows were touched")
