@@ -16,11 +16,9 @@ type gathered struct {
 	over      map[string]bool // events that have an end, or wait in retries already
 	standings map[string]*standing
 	// sound are the canaries of this call that are good ones; others are up to two live
-	// rows that could be.
+	// rows that are not announced deleted, suspect ones too.
 	sound  map[string]bool
 	others []string
-	// kept are up to two live rows that are not announced deleted, suspect ones too.
-	kept []string
 	// rests is the first and last file that rests on a ticket.
 	rests map[string][2]string
 	// originals are the event ids of the dead letters replayed in this call.
@@ -29,6 +27,8 @@ type gathered struct {
 	lines      map[string]lineOfRun
 	latched    bool
 	candidates int64
+	// doubted: a run did not recognise ImageKit's account.
+	doubted bool
 }
 
 func newGathered() *gathered {
@@ -55,12 +55,8 @@ func (g *gathered) canary(o *file.Observation, announced map[string]bool) bool {
 		}
 	}
 	// A key of another account makes every row suspect, one look after another. Its
-	// listing must not stand in for them then, unless ImageKit itself has announced it.
-	others := g.others
-	if !announced[o.FileID] {
-		others = g.kept
-	}
-	for _, id := range others {
+	// listing must not stand in for them then, not even for those announced deleted.
+	for _, id := range g.others {
 		if id != o.FileID {
 			return false
 		}
@@ -231,14 +227,9 @@ func (g *gathered) queueBeside(b *pgx.Batch, c *settlement) {
 			}
 			return err
 		})
-		b.Queue(`SELECT f.file_id FROM public.imagekit_files f WHERE NOT f.file_id = ANY($1) AND `+soundRow+` LIMIT 2`, nonNil(announced)).
-			Query(func(rows pgx.Rows) (err error) {
-				g.others, err = pgx.CollectRows(rows, pgx.RowTo[string])
-				return err
-			})
 		b.Queue(`SELECT f.file_id FROM public.imagekit_files f WHERE NOT f.file_id = ANY($1) AND `+notAnnounced+` LIMIT 2`, nonNil(announced)).
 			Query(func(rows pgx.Rows) (err error) {
-				g.kept, err = pgx.CollectRows(rows, pgx.RowTo[string])
+				g.others, err = pgx.CollectRows(rows, pgx.RowTo[string])
 				return err
 			})
 	}
@@ -281,7 +272,7 @@ func (g *gathered) queueFuse(b *pgx.Batch, c *settlement, lock bool) {
 	if lock {
 		tail = " FOR UPDATE"
 	}
-	b.Queue(`SELECT latched_at IS NOT NULL FROM trueup.fuse` + tail).QueryRow(func(row pgx.Row) error { return row.Scan(&g.latched) })
+	b.Queue(`SELECT latched_at IS NOT NULL, account_doubt <> '' FROM trueup.fuse` + tail).QueryRow(func(row pgx.Row) error { return row.Scan(&g.latched, &g.doubted) })
 	b.Queue(`SELECT coalesce(sum(candidates), 0) FROM trueup.fuse_hours WHERE hour >= date_trunc('hour', clock_timestamp() - interval '24 hours')`).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&g.candidates) })
 }

@@ -105,7 +105,7 @@ func planFiles(c *settlement, r rules, g *gathered) []*filePlan {
 		}
 		expected, accepted := g.vouched(id, f.events)
 		w := world{AbsentConfirm: r.absentConfirm, Announced: announced[id], Latched: g.latched}
-		w.Canary = !f.obs.Present() && (accepted || g.canary(f.obs, announced))
+		w.Canary = !f.obs.Present() && (accepted || !g.doubted && g.canary(f.obs, announced))
 		f.do = order(f.obs, f.was, w)
 		f.counts = f.do.Nominate && !expected && f.was.Now.Sub(f.was.CountedAt) > fuseWindow
 		f.decideOwner(r, g, rested)

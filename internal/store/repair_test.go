@@ -119,6 +119,13 @@ func TestCanary(t *testing.T) {
 	refused("suspect", file.Canary{FileIDs: []string{"f2"}})
 	r.see(deleted("f3"), canary(r.look("f3", nil), file.Canary{}))
 	refused("announced, waiting in retries", file.Canary{FileIDs: []string{"f3"}})
+	// Under another account's key every row that nobody announced is suspect in the end;
+	// its listing vouches for nothing, not even for what was announced.
+	refused("a listing where a suspect row is", file.Canary{EmptyLibrary: true})
+	r.see(deleted("f2"), canary(r.look("f2", nil), file.Canary{}))
+	r.exec(`UPDATE trueup.fuse SET account_doubt = 'no known file answered'`)
+	refused("while the account is doubted", file.Canary{EmptyLibrary: true})
+	r.exec(`UPDATE trueup.fuse SET account_doubt = ''`)
 	r.expect(r.see(deleted("f1"), canary(r.look("f1", nil), file.Canary{EmptyLibrary: true})), file.Tombstoned, file.ReasonAnnounced)
 
 	r.settle([]event.Pending{webhook("f4"), webhook("f5")}, r.look("f4", snap("f4", 0)), r.look("f5", snap("f5", 0)))
