@@ -214,6 +214,10 @@ func TestReconcileAcceptsAnAccount(t *testing.T) {
 	if r.Account.Confirmed || len(r.Found) != 0 || r.Listed != 0 {
 		t.Errorf("the run says %+v", r)
 	}
+	ops := in.env["TRUEUP_OPS_URL"]
+	if doubted, latched := in.metric(ops, "trueup_reconcile_account_doubted"), in.metric(ops, "trueup_reconcile_fuse_latched"); doubted != 1 || latched != 0 {
+		t.Errorf("doubted %v, latched %v; want 1, 0", doubted, latched)
+	}
 	for _, args := range [][]string{{"status"}, {"reconcile", "show", r.ID}} {
 		if said := must(t, in.env, args...); !strings.Contains(said, "trueup reconcile apply "+r.ID+" --accept-account") {
 			t.Errorf("%v does not say what to type:\n%s", args, said)
@@ -231,6 +235,12 @@ func TestReconcileAcceptsAnAccount(t *testing.T) {
 		t.Errorf("the run says %+v", r)
 	}
 	in.wantRows(150, "with the account accepted and the fuse latched")
+	if doubted, latched := in.metric(ops, "trueup_reconcile_account_doubted"), in.metric(ops, "trueup_reconcile_fuse_latched"); doubted != 0 || latched != 1 {
+		t.Errorf("doubted %v, latched %v; want 0, 1", doubted, latched)
+	}
+	if drift := in.metric(ops, "trueup_reconcile_drift"); drift != 150 {
+		t.Errorf("drift %v, want 150", drift)
+	}
 	if strings.Contains(must(t, in.env, "status"), "NOT RECOGNISED") {
 		t.Error("status still doubts the account")
 	}
@@ -246,6 +256,9 @@ func TestReconcileAcceptsAnAccount(t *testing.T) {
 	r = in.wantRun(0, "complete", "apply", r.ID, "--yes", "--expect-deletions", "120")
 	if r.of("orphaned", "repaired") != 120 {
 		t.Errorf("the run says %+v", r)
+	}
+	if latched, age := in.metric(ops, "trueup_reconcile_fuse_latched"), time.Since(time.Unix(int64(in.metric(ops, "trueup_reconcile_last_complete_timestamp_seconds")), 0)); latched != 0 || age > time.Hour {
+		t.Errorf("latched %v, the last complete run %s ago", latched, age)
 	}
 	must(t, in.env, append([]string{"recheck"}, others...)...)
 	in.lookedAt(others)
