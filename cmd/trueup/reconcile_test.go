@@ -235,11 +235,11 @@ func TestApplyAsksFirst(t *testing.T) {
 		asks  string
 		wants string
 	}{
-		{"WithinTheBrakes", plan, nil, "Repair 5 findings of run R1, and delete those of 60 candidates that a look-up by id does not find either? [y/N]", `{}`},
-		{"BeyondTheFuse", latching, nil, "Repair 5 findings of run R1 (its 60 candidates for deletion stay: the fuse)?", `{}`},
-		{"ReleasingIt", latching, []string{"--expect-deletions", "60", "--note", "moved"}, "release the fuse, and delete those of 60 candidates", `{"expectDeletions":60,"note":"moved"}`},
+		{"WithinTheBrakes", plan, nil, "Repair 5 findings of run R1, and delete the rows of those of its 60 candidates that a look-up by id does not find either? [y/N]", `{}`},
+		{"BeyondTheFuse", latching, nil, "Repair 5 findings of run R1 (its 60 candidates for deletion stay, and the fuse is latched: only --expect-deletions 60 lets them go)?", `{}`},
+		{"ReleasingIt", latching, []string{"--expect-deletions", "60", "--note", "moved"}, "release the fuse, and delete the rows of those of its 60 candidates", `{"expectDeletions":60,"note":"moved"}`},
 		{"ExpectingNone", latching, []string{"--expect-deletions", "0"}, "release the fuse", `{"expectDeletions":0}`},
-		{"AnotherAccount", doubted, []string{"--accept-account"}, "Take ImageKit's account for ours, and do all of run R1?", `{"acceptAccount":true}`},
+		{"AnotherAccount", doubted, []string{"--accept-account"}, "Take this ImageKit account for ours, and do all of run R1: rows whose files it does not have become candidates for deletion?", `{"acceptAccount":true}`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
