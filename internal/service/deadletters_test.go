@@ -317,7 +317,7 @@ func (in *installation) empty() *installation {
 	public, ops := fmt.Sprintf("127.0.0.1:%d", testenv.Freeport(in.t)), fmt.Sprintf("127.0.0.1:%d", testenv.Freeport(in.t))
 	env := maps.Clone(in.env)
 	maps.Copy(env, map[string]string{"DATABASE_URL": testenv.Postgres(in.t), "TRUEUP_DATA_DIR": testenv.Dir(in.t), "TRUEUP_ADDR": public, "TRUEUP_OPS_ADDR": ops,
-		"TRUEUP_URL": "http://" + public, "TRUEUP_OPS_URL": "http://" + ops})
+		"TRUEUP_URL": "http://" + public, "TRUEUP_OPS_URL": "http://" + ops, "TRUEUP_POLL_EVERY": "0", "TRUEUP_RECONCILE_EVERY": "0"})
 	delete(env, "TRUEUP_EMULATOR_ADDR")
 	must(in.t, env, "migrate", "up")
 	other := &installation{t: in.t, env: env}

@@ -20,7 +20,7 @@ import (
 
 var (
 	hostileSeed = flag.Uint64("hostile.seed", 1, "TestHostileListings: the first seed")
-	hostileN    = flag.Int("hostile.n", 100, "TestHostileListings: how many seeds")
+	hostileN    = flag.Int("hostile.n", 60, "TestHostileListings: how many seeds")
 	hostileRigs = flag.Int("hostile.rigs", 3, "TestHostileListings: how many at once")
 )
 

@@ -146,7 +146,7 @@ func many(t testing.TB, name string, ci int) int {
 // it examined. TRUEUP_TEST_FILES says how many files; CI takes fewer.
 func TestReconcileFillsAnEmptyTable(t *testing.T) {
 	t.Parallel()
-	n := many(t, "TRUEUP_TEST_FILES", 10_000)
+	n := many(t, "TRUEUP_TEST_FILES", 5_000)
 	in := startDev(t, nil)
 	in.untold(n)
 	before := in.stats()

@@ -63,13 +63,6 @@ func TestReconcileWaits(t *testing.T) {
 			}
 			must(in.t, in.env, "resume")
 		}},
-		{"PostgresStoppedInTheListing", "list", func(in *installation, _ string) {
-			from := len(in.dev.log.String())
-			pg.Stop()
-			held(in, from)
-			pg.Start()
-			in.db.Reset()
-		}},
 		{"PostgresKilledInTheListing", "list", func(in *installation, _ string) {
 			from := len(in.dev.log.String())
 			pg.Kill9()
