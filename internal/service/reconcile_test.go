@@ -366,7 +366,7 @@ func TestReconcileKnowsItsAccount(t *testing.T) {
 	start(t, env, "emulator")
 	in.answers("http://" + other + "/_emulator/settings")
 	in.env["IMAGE_KIT_BASE_URL"] = "http://" + other
-	in.control("POST", "files/generate", map[string]any{"count": 300, "folder": "/others"})
+	in.control("POST", "files/generate", map[string]any{"count": 300, "folder": "/others", "spread": "700h"})
 	in.settings(map[string]any{"rateLimit": unlimited()})
 	in.dev.stop()
 	in.dev.set("IMAGE_KIT_BASE_URL", "http://"+other)
