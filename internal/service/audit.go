@@ -6,9 +6,7 @@ import (
 
 	"github.com/trueup/trueup/internal/config"
 	"github.com/trueup/trueup/internal/file"
-	"github.com/trueup/trueup/internal/imagekit"
 	"github.com/trueup/trueup/internal/store"
-	"github.com/trueup/trueup/internal/ticket"
 	"github.com/trueup/trueup/worker/reconcile"
 	"github.com/trueup/trueup/worker/verify"
 )
@@ -47,12 +45,4 @@ type noFences struct{}
 
 func (noFences) Fence(context.Context, []string) (file.Fence, map[string]file.Known, error) {
 	return file.Fence{}, nil, errors.New("an audit draws no fence")
-}
-
-// openImageKit prepares ImageKit's management API.
-func openImageKit(c *config.Config, version string) (*imagekit.Client, error) {
-	return imagekit.New(imagekit.Config{
-		BaseURL: c.ImageKit.BaseURL, PrivateKey: c.ImageKit.PrivateKey.Reveal(), Timeout: c.ImageKit.Timeout,
-		TicketField: c.Ownership.TicketField, LooksLikeTicket: ticket.LooksLikeTicket, UserAgent: "trueup/" + version,
-	})
 }

@@ -100,16 +100,21 @@ func (o *Opened) open(ctx context.Context, c *config.Config, version string, log
 	if c.Role == config.Ingest {
 		return nil
 	}
-	library, err := imagekit.New(imagekit.Config{
-		BaseURL: c.ImageKit.BaseURL, PrivateKey: c.ImageKit.PrivateKey.Reveal(), Timeout: c.ImageKit.Timeout,
-		TicketField: c.Ownership.TicketField, LooksLikeTicket: ticket.LooksLikeTicket, UserAgent: "trueup/" + version,
-	})
+	library, err := openImageKit(c, version)
 	if err != nil {
 		return err
 	}
 	o.Library = library
 	o.closers = append(o.closers, func() error { library.Close(); return nil })
 	return nil
+}
+
+// openImageKit prepares ImageKit's management API.
+func openImageKit(c *config.Config, version string) (*imagekit.Client, error) {
+	return imagekit.New(imagekit.Config{
+		BaseURL: c.ImageKit.BaseURL, PrivateKey: c.ImageKit.PrivateKey.Reveal(), Timeout: c.ImageKit.Timeout,
+		TicketField: c.Ownership.TicketField, LooksLikeTicket: ticket.LooksLikeTicket, UserAgent: "trueup/" + version,
+	})
 }
 
 // QueueConfig is the queue that c names; `migrate` creates it on an external server.

@@ -98,7 +98,7 @@ func (w *work) follow(ctx context.Context) error {
 	go w.fetch(ctx, w.walk, w.mark.Walk, pages)
 	defer func() { // the fetcher has ended when this returns
 		stop()
-		for range pages { //nolint:revive // what was fetched and not kept is fetched again
+		for range pages { // what was fetched and not kept is fetched again
 		}
 	}()
 	for p := range pages {
