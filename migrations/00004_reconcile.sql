@@ -5,7 +5,7 @@ ALTER TABLE trueup.runs
   ADD COLUMN note       text NOT NULL DEFAULT '',
   ADD COLUMN key        text,
   ADD COLUMN changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-  ADD COLUMN begun_xid  xid, -- rows written by it or by later transactions may have come during the run
+  ADD COLUMN begun      pg_snapshot, -- rows of transactions that had not ended then may have come during the run
   ADD COLUMN calls      bigint NOT NULL DEFAULT 0,
   ADD COLUMN whole      boolean NOT NULL DEFAULT false,
   ADD COLUMN same       bigint NOT NULL DEFAULT 0,
@@ -62,7 +62,7 @@ ALTER TABLE trueup.findings RENAME COLUMN status TO state;
 ALTER TABLE trueup.findings ADD CHECK (kind IN ('missing', 'orphaned', 'drifted'));
 DROP INDEX trueup.runs_key;
 ALTER TABLE trueup.runs
-  DROP COLUMN note, DROP COLUMN key, DROP COLUMN changed_at, DROP COLUMN begun_xid, DROP COLUMN calls, DROP COLUMN whole, DROP COLUMN same,
+  DROP COLUMN note, DROP COLUMN key, DROP COLUMN changed_at, DROP COLUMN begun, DROP COLUMN calls, DROP COLUMN whole, DROP COLUMN same,
   DROP COLUMN moved, DROP COLUMN unowned, DROP COLUMN candidates, DROP COLUMN notes, DROP COLUMN waiting, DROP COLUMN found,
   ADD COLUMN missing bigint NOT NULL DEFAULT 0, ADD COLUMN orphaned bigint NOT NULL DEFAULT 0,
   ADD COLUMN drifted bigint NOT NULL DEFAULT 0, ADD COLUMN repaired bigint NOT NULL DEFAULT 0;

@@ -83,14 +83,16 @@ const (
 // flattened, so that only narrow lines are joined and sorted. The unique index of the
 // application's table is of no use for the order: it has the database's collation.
 //
-// A row that file_state does not know was written after the run began when its xmin is not
-// older than the first transaction that had not ended then; an age below zero is one of
-// another epoch.
+// A row that file_state does not know was written after the run began when the run's
+// snapshot does not show its transaction. Only the youngest xmin can be of that kind: what
+// is older than the snapshot, or of another epoch (an age below zero), is not looked up in
+// it. A savepoint of a transaction that was open then looks ended; its row is judged, and
+// no listing alone removes one.
 func (m *mapping) localSQL() string {
 	flag := func(is string, bit int) string { return fmt.Sprintf("CASE WHEN %s THEN %d ELSE 0 END", is, bit) }
 	flags := []string{
 		flag("f.file_id IS NOT NULL", localLive), flag("s.file_id IS NOT NULL", localKnown), flag("s.gone_at IS NOT NULL", localGone),
-		flag("s.seen > $2 OR s.file_id IS NULL AND age(f.xmin) BETWEEN 0 AND (SELECT age(r.begun_xid) FROM trueup.runs r WHERE r.id = $1)", localMoved),
+		flag("s.seen > $2 OR s.file_id IS NULL AND "+sinceBegun, localMoved),
 		flag("s.suspect_at IS NOT NULL", localSuspect), flag("s.file_id IS NULL OR f.user_id = s.owner", localFollowed), flag("f.user_id = ''", localUnowned),
 	}
 	return `SELECT coalesce(f.file_id, s.file_id) COLLATE "C", coalesce(f.hash, 0), ` + strings.Join(flags, " + ") + `
@@ -98,6 +100,14 @@ FROM (SELECT f.file_id COLLATE "C" AS file_id, f.user_id, f.xmin, ` + m.rowHash(
 FULL JOIN trueup.file_state s ON s.file_id = f.file_id
 ORDER BY 1`
 }
+
+// sinceBegun tells of a row whether it came after the run's beginning. The xmin is made 64
+// bits wide by its distance from the snapshot's oldest transaction.
+const sinceBegun = `CASE WHEN age(f.xmin) BETWEEN 0 AND (SELECT age(pg_snapshot_xmin(r.begun)::xid) FROM trueup.runs r WHERE r.id = $1)
+	THEN NOT pg_visible_in_snapshot(
+		((SELECT pg_snapshot_xmin(r.begun)::text::bigint + age(pg_snapshot_xmin(r.begun)::xid) FROM trueup.runs r WHERE r.id = $1) - age(f.xmin))::text::xid8,
+		(SELECT r.begun FROM trueup.runs r WHERE r.id = $1))
+	ELSE false END`
 
 // Local yields our side of every file, rows and what file_state remembers, in the byte
 // order of the ids, from one read-only transaction; an error of yield ends it and comes

@@ -89,14 +89,10 @@ func (s *Store) StartRun(ctx context.Context, r run.Run) (run.Run, error) {
 	return s.Run(ctx, id)
 }
 
-// oldestXID is the oldest transaction under way, or else the next: rows written by it or
-// by a later one may not have been there to be seen yet.
-const oldestXID = `pg_snapshot_xmin(pg_current_snapshot())::xid`
-
 func insertRun(ctx context.Context, tx pgx.Tx, id string, r *run.Run) (bool, error) {
 	// Two rules may keep it out: one run at a time, and one per key.
-	ct, err := tx.Exec(ctx, `INSERT INTO trueup.runs (id, kind, state, started_by, note, key, phase, begun_xid)
-		VALUES ($1, $2, 'running', $3, $4, nullif($5, ''), $6, `+oldestXID+`) ON CONFLICT DO NOTHING`,
+	ct, err := tx.Exec(ctx, `INSERT INTO trueup.runs (id, kind, state, started_by, note, key, phase, begun)
+		VALUES ($1, $2, 'running', $3, $4, nullif($5, ''), $6, pg_current_snapshot()) ON CONFLICT DO NOTHING`,
 		id, string(r.Kind), clean(r.StartedBy), clean(r.Note), clean(r.Key), string(r.Phase))
 	return ct.RowsAffected() == 1, err
 }

@@ -3,6 +3,7 @@ package store_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"sync"
 	"testing"
@@ -132,23 +133,34 @@ func TestARunIsStartedOnce(t *testing.T) {
 	})
 }
 
-// A row that was committed before the run began is not newer than it; one whose
-// transaction was under way then is, though its number is smaller than the run's.
+// A row that was committed before the run began is not newer than it, whatever else was
+// under way then, here or in another database of the server; one whose own transaction was
+// under way is, though its number is smaller than the run's.
 func TestWhereARunBegan(t *testing.T) {
 	r := newRig(t)
 	const add = `INSERT INTO public.imagekit_files (file_id, file_url, user_id) VALUES ($1, 'x', '')`
+	idle, err := r.connect().Begin(r.ctx) // older than all the rest, and open to the end
+	r.must(err)
+	_, err = idle.Exec(r.ctx, `SELECT pg_current_xact_id()`)
+	r.must(err)
 	r.exec(add, "before")
-	slow := r.connect()
-	tx, err := slow.Begin(r.ctx)
+	slow, err := r.connect().Begin(r.ctx)
 	r.must(err)
-	_, err = tx.Exec(r.ctx, add, "meanwhile")
+	_, err = slow.Exec(r.ctx, add, "meanwhile")
 	r.must(err)
-	r.exec(`UPDATE trueup.poll SET position = NULL`) // a later transaction, and over before
+	r.exec(add, "late") // a later transaction, and over before
 	it := r.begin(run.Full)
-	r.must(tx.Commit(r.ctx))
+	r.must(slow.Commit(r.ctx))
 	r.exec(add, "after")
-	r.want("come during the run", `SELECT string_agg(file_id, ' ' ORDER BY file_id) FROM public.imagekit_files f
-		WHERE age(f.xmin) BETWEEN 0 AND (SELECT age(begun_xid) FROM trueup.runs WHERE id = $1)`, "after meanwhile", it.ID)
+	moved := map[string]bool{}
+	r.must(r.st.Local(r.ctx, it.ID, 1<<40, func(l run.Local) error {
+		moved[l.FileID] = l.Moved
+		return nil
+	}))
+	if want := map[string]bool{"before": false, "late": false, "meanwhile": true, "after": true}; !maps.Equal(moved, want) {
+		t.Errorf("come during the run: %v, want %v", moved, want)
+	}
+	r.must(idle.Rollback(r.ctx))
 }
 
 func TestWhatARunSaysOfItselfIsKept(t *testing.T) {
