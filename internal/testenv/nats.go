@@ -45,7 +45,7 @@ type NATSNode struct {
 // NATSServer starts the servers and returns when JetStream answers.
 func NATSServer(t testing.TB, o NATSOptions) *NATS {
 	t.Helper()
-	program := build(t, "github.com/trueup/trueup/internal/testenv/natsserver", false)
+	program := NATSProgram(t)
 	n := &NATS{t: t}
 	for i, args := range clusterArgs(t, max(o.Cluster, 1)) {
 		node := &NATSNode{t: t, program: program, dir: Dir(t), port: Freeport(t)}
@@ -56,6 +56,13 @@ func NATSServer(t testing.TB, o NATSOptions) *NATS {
 	t.Cleanup(n.Stop) // after Dir's, so before them
 	n.Restart()
 	return n
+}
+
+// NATSProgram builds natsserver, for a test that places and starts servers itself, and
+// returns its path. Its command says what the flags mean.
+func NATSProgram(t testing.TB) string {
+	t.Helper()
+	return build(t, "github.com/trueup/trueup/internal/testenv/natsserver", false)
 }
 
 // clusterArgs are the arguments that make n servers know each other.

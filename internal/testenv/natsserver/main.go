@@ -32,9 +32,11 @@ func run() error {
 	var members string
 	flag.IntVar(&o.Cluster.Port, "cluster-port", 0, "port for the other members")
 	flag.StringVar(&members, "members", "", "cluster addresses of all members, comma-separated; empty: no cluster")
+	flag.StringVar(&o.Cluster.Advertise, "advertise", "", "cluster address that members tell each other of; clients are told of none then, so that all keep to the addresses they were given")
 	flag.Parse()
 	if members != "" {
 		o.Cluster.Name, o.Cluster.Host = "testenv", "127.0.0.1"
+		o.Cluster.NoAdvertise = o.Cluster.Advertise != ""
 		for _, m := range strings.Split(members, ",") {
 			o.Routes = append(o.Routes, &url.URL{Scheme: "nats", Host: m})
 		}
