@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 )
@@ -43,11 +44,17 @@ func write(w http.ResponseWriter, status int, body any) {
 	_, _ = w.Write(raw) // the client is gone, or it is not
 }
 
+// spreadRetries is what those who are to come again are spread over.
+const spreadRetries = 5 * time.Second
+
 func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	p := problemOf(err)
 	if p.status >= http.StatusInternalServerError {
 		h.Logger.WarnContext(r.Context(), "request not served",
 			"requestId", requestID(r.Context()), "path", route(r), "code", p.code, "error", err)
+	}
+	if p.status == http.StatusServiceUnavailable {
+		p.header = retryAfter(1 + h.Random.Below(spreadRetries))
 	}
 	for name, value := range p.header {
 		w.Header().Set(name, value)

@@ -25,6 +25,7 @@ import (
 	"github.com/trueup/trueup/ingest/caller"
 	"github.com/trueup/trueup/ingest/grant"
 	"github.com/trueup/trueup/ingest/signature"
+	"github.com/trueup/trueup/internal/chance"
 	"github.com/trueup/trueup/internal/event"
 	"github.com/trueup/trueup/internal/file"
 	"github.com/trueup/trueup/internal/ticket"
@@ -120,6 +121,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+	// Random spreads those who are asked to come again; nil means the runtime's own.
+	Random chance.Source
 }
 
 // withDefaults is the one place of them.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"time"
@@ -44,7 +43,7 @@ func tooLarge(sentence string) *problem {
 }
 
 func unavailable(code, sentence string) *problem {
-	return &problem{status: http.StatusServiceUnavailable, code: code, sentence: sentence, header: retryAfter(1 + rand.N(5*time.Second))}
+	return &problem{status: http.StatusServiceUnavailable, code: code, sentence: sentence}
 }
 
 func rateLimited(wait time.Duration) *problem {

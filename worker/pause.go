@@ -8,6 +8,7 @@ import (
 
 	"github.com/sethvargo/go-retry"
 
+	"github.com/trueup/trueup/internal/chance"
 	"github.com/trueup/trueup/internal/event"
 )
 
@@ -23,8 +24,9 @@ type Pause struct {
 // operator has paused the worker. While it is shut nothing is parked and no
 // attempt is counted; ingest goes on accepting.
 type gate struct {
-	log *slog.Logger
-	now func() time.Time
+	log    *slog.Logger
+	now    func() time.Time
+	random chance.Source
 
 	mu       sync.Mutex
 	operator *Pause
@@ -145,7 +147,7 @@ func (g *gate) recover(ctx context.Context, why string, cause error, probe func(
 	g.mu.Unlock()
 	g.log.WarnContext(ctx, "worker.paused", "why", why, "cause", cause.Error())
 
-	err := probing(ctx, vain, probe)
+	err := g.probing(ctx, vain, probe)
 
 	g.mu.Lock()
 	since := g.outage.Since
@@ -160,8 +162,8 @@ func (g *gate) recover(ctx context.Context, why string, cause error, probe func(
 
 // probing returns when probe has succeeded. It first waits as long as it would have
 // waited after vain probes that failed.
-func probing(ctx context.Context, vain int, probe func(context.Context) error) error {
-	backoff := retry.WithCappedDuration(15*time.Second, retry.WithJitterPercent(20, retry.NewExponential(250*time.Millisecond)))
+func (g *gate) probing(ctx context.Context, vain int, probe func(context.Context) error) error {
+	backoff := retry.WithCappedDuration(15*time.Second, g.random.Spread(20, retry.NewExponential(250*time.Millisecond)))
 	var wait time.Duration
 	for range min(vain, 16) {
 		wait, _ = backoff.Next()

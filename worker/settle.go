@@ -5,6 +5,7 @@ import (
 
 	"github.com/sethvargo/go-retry"
 
+	"github.com/trueup/trueup/internal/chance"
 	"github.com/trueup/trueup/internal/event"
 	"github.com/trueup/trueup/internal/file"
 	"github.com/trueup/trueup/worker/verify"
@@ -25,6 +26,8 @@ type Table struct {
 	Now func() time.Time
 	// Jitter spreads retries by this percentage; zero means none (tests).
 	Jitter uint64
+	// Random is what they are spread by; nil means the runtime's own.
+	Random chance.Source
 }
 
 // The ends' reasons that are not a file.Reason.
@@ -141,7 +144,7 @@ func (t Table) untilGrace(p event.Pending, reason string, last event.End) event.
 func (t Table) backoff(n int, limit time.Duration) time.Duration {
 	b := retry.WithCappedDuration(limit, retry.NewExponential(500*time.Millisecond))
 	if t.Jitter > 0 {
-		b = retry.WithJitterPercent(t.Jitter, b)
+		b = t.Random.Spread(t.Jitter, b)
 	}
 	wait, _ := b.Next()
 	for range min(n, 32) {

@@ -11,6 +11,7 @@ import (
 	"github.com/sethvargo/go-retry"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/trueup/trueup/internal/chance"
 	"github.com/trueup/trueup/internal/event"
 	"github.com/trueup/trueup/internal/file"
 	"github.com/trueup/trueup/worker/verify"
@@ -77,6 +78,8 @@ type Config struct {
 	Metrics *Metrics     // nil: not measured
 	Logger  *slog.Logger // nil: slog.Default
 	Now     func() time.Time
+	// Random spreads probes and, where the Table has none, retries; nil: the runtime's own.
+	Random chance.Source
 
 	// Watchdog ends the process over an event that does not come to an end; nil: nothing
 	// does. It watches one worker.
@@ -139,7 +142,10 @@ func New(c Config) (*Worker, error) {
 	if c.Table.Now == nil {
 		c.Table.Now = c.Now
 	}
-	return &Worker{Config: c, gate: &gate{log: c.Logger, now: c.Now}, held: held{log: c.Logger}, plant: plant}, nil
+	if c.Table.Random == nil {
+		c.Table.Random = c.Random
+	}
+	return &Worker{Config: c, gate: &gate{log: c.Logger, now: c.Now, random: c.Random}, held: held{log: c.Logger}, plant: plant}, nil
 }
 
 // State is what `status` shows of a worker.

@@ -2,13 +2,12 @@ package operator
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
 	"regexp"
 	"runtime/debug"
-
-	"github.com/oklog/ulid/v2"
 )
 
 type requestIDKey struct{}
@@ -20,7 +19,7 @@ func requestID(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := r.Header.Get("X-Request-Id")
 		if !saneID.MatchString(id) {
-			id = ulid.Make().String()
+			id = rand.Text()
 		}
 		w.Header().Set("X-Request-Id", id)
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id)))

@@ -19,7 +19,7 @@ func (s *Service) decider() error {
 		Library: s.Library, Fences: s.Rows, LiveFiles: s.Rows.LiveFiles,
 		Prove: s.prove, Patience: c.ImageKit.Patience, Step: dog.Step,
 		Budget:  verify.BudgetConfig{MaxRate: c.ImageKit.RateMax},
-		Metrics: verify.NewMetrics(s.Registry),
+		Metrics: verify.NewMetrics(s.Registry), Random: s.Random,
 	})
 	if err != nil {
 		return err
@@ -32,7 +32,7 @@ func (s *Service) decider() error {
 			// A lost notice costs whoever waits a second.
 			_ = s.Queue.Tell(topicSettled, []byte(strings.Join(ids, " ")))
 		},
-		Watchdog: dog, Metrics: worker.NewMetrics(s.Registry), Logger: s.Logger, Now: s.Now, Drain: c.Listen.Drain * 2 / 3,
+		Watchdog: dog, Metrics: worker.NewMetrics(s.Registry), Logger: s.Logger, Now: s.Now, Random: s.Random, Drain: c.Listen.Drain * 2 / 3,
 	})
 	if err != nil {
 		return err

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"time"
 
 	"github.com/trueup/trueup/ingest"
+	"github.com/trueup/trueup/internal/chance"
 	"github.com/trueup/trueup/internal/config"
 	"github.com/trueup/trueup/internal/imagekit"
 	"github.com/trueup/trueup/internal/queue"
@@ -54,6 +56,11 @@ type Doors struct {
 	Rows    Rows    // nil in an ingest that was given no database
 	Library Library // nil in an ingest
 	Now     func() time.Time
+	// Random spreads waits and schedules; nil: the runtime's own. Ids and secrets are
+	// crypto/rand's all the same.
+	Random chance.Source
+	// Listen takes the address of a listener; nil: TCP.
+	Listen func(ctx context.Context, network, addr string) (net.Listener, error)
 }
 
 // Opened are real doors, to be closed when the service has stopped.

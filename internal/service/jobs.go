@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"iter"
 	"net/http"
@@ -167,7 +168,7 @@ func (o operations) Preview(ctx context.Context, letters []event.DeadLetter) ([]
 
 // replayOf is the event that a replay of the letter would publish, but for its id.
 func replayOf(d *event.DeadLetter) event.Event {
-	return event.Event{ID: ulid.Make().String(), Source: event.Replay, Origin: d.Origin, Kind: d.Kind, FileID: d.FileID, User: d.User,
+	return event.Event{ID: ulid.MustNew(ulid.Now(), rand.Reader).String(), Source: event.Replay, Origin: d.Origin, Kind: d.Kind, FileID: d.FileID, User: d.User,
 		AcceptedAt: d.AcceptedAt, UpdatedAt: d.UpdatedAt, WebhookID: d.WebhookID, DeadLetter: d.ID}
 }
 

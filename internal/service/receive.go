@@ -47,7 +47,7 @@ func (s *Service) receiver() (http.Handler, error) {
 		UserRate: unlimited(c.Listen.RatePerUser), UserBurst: c.Listen.RateBurst,
 		FailureRate: unlimited(float64(c.Listen.BadSignatures) / 60), FailureBurst: c.Listen.BadSignatures,
 		TrustedProxies: c.Listen.TrustedProxies, CORSOrigins: c.Listen.CORSOrigins,
-		Draining: s.draining, Metrics: s.Registry, Logger: s.Logger, Now: s.Now,
+		Draining: s.draining, Metrics: s.Registry, Logger: s.Logger, Now: s.Now, Random: s.Random,
 	})
 }
 

@@ -41,7 +41,7 @@ func (s *Service) reconciliation() error {
 		Library: library, Runs: s.Rows, Rows: s.Rows, Brakes: s.Rows, Queue: s.Queue, Prove: s.prove, Ask: s.hits,
 		PlanRows: func(ctx context.Context) (reconcile.PlanDoors, string, error) { return s.Rows.ForPlan(ctx) },
 		Dir:      filepath.Join(c.Queue.DataDir, "reconcile"), Account: s.account(), Every: c.Timing.ReconcileEvery,
-		Now: s.Now, Metrics: reconcile.NewMetrics(s.Registry), Logger: s.Logger,
+		Now: s.Now, Jitter: s.Random.Float64, Metrics: reconcile.NewMetrics(s.Registry), Logger: s.Logger,
 	})
 	if err != nil {
 		return err

@@ -60,6 +60,9 @@ func New(c Config, d Doors) (*Service, error) {
 	if d.Now == nil {
 		d.Now = time.Now
 	}
+	if d.Listen == nil {
+		d.Listen = new(net.ListenConfig).Listen
+	}
 	s := &Service{Config: c, Doors: d, settled: newSettledNotices(), draining: make(chan struct{})}
 	var err error
 	if s.keys, err = keysOf(c.Config); err != nil {
@@ -92,12 +95,11 @@ func (s *Service) decides() bool  { return s.Role != config.Ingest }
 // before anything runs. It returns the public address (empty without ingest) and the
 // operator's.
 func (s *Service) Listen(ctx context.Context) (public, ops string, err error) {
-	var lc net.ListenConfig
 	for _, server := range []*http.Server{s.public, s.ops} {
 		if server == nil {
 			continue
 		}
-		l, err := lc.Listen(ctx, "tcp", server.Addr)
+		l, err := s.Doors.Listen(ctx, "tcp", server.Addr)
 		if err != nil {
 			s.closeListeners()
 			return "", "", err

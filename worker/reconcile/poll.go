@@ -9,8 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/oklog/ulid/v2"
-
 	"github.com/trueup/trueup/internal/event"
 	"github.com/trueup/trueup/internal/file"
 	"github.com/trueup/trueup/internal/run"
@@ -321,7 +319,7 @@ func (t *polling) publish(ctx context.Context, ids []string) error {
 		events := make([]event.Event, len(some))
 		at := t.Now().UTC().Truncate(time.Microsecond)
 		for i, id := range some {
-			events[i] = event.Event{ID: ulid.Make().String(), Source: event.Reconcile, Origin: event.Reconcile, Kind: event.KindRecheck, FileID: id, AcceptedAt: at}
+			events[i] = event.Event{ID: newID(), Source: event.Reconcile, Origin: event.Reconcile, Kind: event.KindRecheck, FileID: id, AcceptedAt: at}
 		}
 		if err := t.Queue.Publish(ctx, events); err != nil {
 			return err

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/oklog/ulid/v2"
-
 	"github.com/trueup/trueup/internal/run"
 )
 
@@ -29,7 +27,7 @@ func (t *tenure) schedule(ctx context.Context) (time.Duration, error) {
 	if wait := t.next.Sub(t.Now()); wait > 0 {
 		return wait, nil
 	}
-	_, err := t.Runs.StartRun(ctx, run.Run{ID: ulid.Make().String(), Kind: run.Full, State: run.Running, Phase: run.PhaseAccount, StartedBy: scheduler})
+	_, err := t.Runs.StartRun(ctx, run.Run{ID: newID(), Kind: run.Full, State: run.Running, Phase: run.PhaseAccount, StartedBy: scheduler})
 	switch {
 	case errors.Is(err, run.ErrUnderWay): // an operator was quicker
 		t.next = due(run.Run{ID: "another", StartedAt: t.Now()}, t.Every, t.Jitter(), t.Now())

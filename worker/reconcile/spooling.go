@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -94,12 +95,15 @@ func (w *work) foreign(ctx context.Context, s *spool.Spool) (why string, err err
 	return "", nil
 }
 
+// newID draws the id of a run, a spool or an event.
+func newID() string { return ulid.MustNew(ulid.Now(), rand.Reader).String() }
+
 // begin begins a listing in a spool of its own. Its name is in the database before it is
 // on disk.
 func (w *work) begin(ctx context.Context) error {
 	w.drop(ctx)
 	next := w.run
-	next.Spool, next.Slices, next.Listed, next.Whole = ulid.Make().String(), 0, 0, false
+	next.Spool, next.Slices, next.Listed, next.Whole = newID(), 0, 0, false
 	if w.run.Slices > 0 {
 		next.Notes = noted(next.Notes, "the listing started over", 1)
 	}

@@ -4,12 +4,12 @@ import (
 	"cmp"
 	"context"
 	"math"
-	"math/rand/v2"
 	"net/http/httptrace"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/trueup/trueup/internal/chance"
 	"github.com/trueup/trueup/internal/file"
 )
 
@@ -20,6 +20,8 @@ type BudgetConfig struct {
 	StartRate float64
 	// MaxRate is never exceeded, whatever ImageKit allows; zero means 1000.
 	MaxRate float64
+	// Random spreads what waits for a reset; nil means the runtime's own.
+	Random chance.Source
 }
 
 // BudgetStatus is how the budget stands.
@@ -196,7 +198,7 @@ func (b *Budget) refused(now time.Time, wait time.Duration, sent time.Time) {
 	if wait <= 0 {
 		wait = b.pause
 	}
-	wait += rand.N(min(wait/10, 250*time.Millisecond) + 2*time.Millisecond)
+	wait += b.config.Random.Below(min(wait/10, 250*time.Millisecond) + 2*time.Millisecond)
 	if until := now.Add(wait); until.After(b.blocked) {
 		b.blocked = until
 	}

@@ -59,7 +59,7 @@ func (v *Verifier) send(ctx context.Context, call func(context.Context) (file.An
 func (v *Verifier) ask(ctx context.Context, p Priority, endpoint string, tries int, patience time.Duration,
 	call func(context.Context) (file.Answer, error)) (answer file.Answer, fault *file.Fault, err error) {
 	left := &tally{tries: tries, limited: maxLimited, patience: patience,
-		backoff: retry.WithJitterPercent(25, retry.NewExponential(100*time.Millisecond))}
+		backoff: v.Random.Spread(25, retry.NewExponential(100*time.Millisecond))}
 	err = retry.Do(ctx, left, func(ctx context.Context) error {
 		var err error
 		answer, err = v.Do(ctx, p, endpoint, left.timed(call))

@@ -22,6 +22,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/trueup/trueup/internal/chance"
 	"github.com/trueup/trueup/internal/file"
 )
 
@@ -134,6 +135,9 @@ type Config struct {
 	Step func(fileID string) (end func())
 	// Metrics to count in; zero counts nothing.
 	Metrics *Metrics
+	// Random spreads the tries, and is the Budget's where that has none; nil means the
+	// runtime's own.
+	Random chance.Source
 }
 
 // Verifier asks ImageKit within one budget. It is safe for concurrent use; the
@@ -170,6 +174,9 @@ func New(c Config) (*Verifier, error) {
 	}
 	if c.Prove == nil {
 		c.Prove = func(*file.Snapshot) file.Proof { return file.Proof{} }
+	}
+	if c.Budget.Random == nil {
+		c.Budget.Random = c.Random
 	}
 	return &Verifier{Config: c, budget: newBudget(c.Budget), recent: &recent{}}, nil
 }
