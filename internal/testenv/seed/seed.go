@@ -131,17 +131,23 @@ func literal(x ast.Expr) (string, bool) {
 // and what it costs to begin at all.
 func Allocation(n int) uint64 { return 10*uint64(n) + 64<<10 }
 
-// Frugal fails when parse allocates more for an input than Allocation allows. The
-// least of three runs counts, so that what the runtime does beside it does not.
-// Tests that call it must not run in parallel.
+// Frugal fails when parse allocates more for an input of n bytes than Allocation allows.
 func Frugal(t testing.TB, name string, n int, parse func()) {
+	t.Helper()
+	Within(t, name, Allocation(n), parse)
+}
+
+// Within is Frugal with a limit of its own, for inputs made to be costly. The least of
+// three runs counts, so that what the runtime does beside it does not. Tests that call
+// it must not run in parallel.
+func Within(t testing.TB, name string, limit uint64, parse func()) {
 	t.Helper()
 	least := ^uint64(0)
 	for range 3 {
 		least = min(least, allocated(parse))
 	}
-	if least > Allocation(n) {
-		t.Errorf("%s: %d bytes allocated for an input of %d, at most %d may be", name, least, n, Allocation(n))
+	if least > limit {
+		t.Errorf("%s: %d bytes allocated, at most %d may be", name, least, limit)
 	}
 }
 
