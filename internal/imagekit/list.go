@@ -1,9 +1,11 @@
 package imagekit
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -15,6 +17,10 @@ import (
 
 // pageSize is the most files that ImageKit puts on one page.
 const pageSize = 1000
+
+// maxRows is what a page may hold at most before it is no page of ImageKit's: ten times
+// what it ever puts on one.
+const maxRows = 10 * pageSize
 
 // queryTime is how a searchQuery writes a moment: UTC, to the second. A fraction is
 // not documented.
@@ -82,6 +88,9 @@ func escaped(expression string) string {
 // one bad row does not hide the others: whoever needs it asks by id and learns what is
 // wrong with it. That it was there is said.
 func (c *Client) many(body []byte, into *file.Answer) error {
+	if crowded(body) {
+		return fmt.Errorf("more than %d rows on a page", maxRows)
+	}
 	var rows []json.RawMessage
 	if err := json.Unmarshal(body, &rows); err != nil {
 		return notJSON(err)
@@ -92,7 +101,7 @@ func (c *Client) many(body []byte, into *file.Answer) error {
 	into.Rows = len(rows)
 	into.Snapshots = make([]file.Snapshot, 0, len(rows))
 	for _, row := range rows {
-		s, err := c.snapshot(row)
+		s, err := c.row(row)
 		if err == nil {
 			into.Snapshots = append(into.Snapshots, s)
 			continue
@@ -106,6 +115,41 @@ func (c *Client) many(body []byte, into *file.Answer) error {
 		}
 	}
 	return nil
+}
+
+// row reads one file of a page. One too large for a look-up is not believed here either.
+func (c *Client) row(raw []byte) (file.Snapshot, error) {
+	if int64(len(raw)) > c.config.MaxDetails {
+		return file.Snapshot{}, fmt.Errorf("a row of more than %d bytes", c.config.MaxDetails)
+	}
+	return c.snapshot(raw)
+}
+
+// crowded reports whether an array holds more than maxRows elements, before anything is
+// made of it: a page of nothing but brackets would take forty times its size. Files are
+// hundreds of bytes long, so their pages are told by the number of their commas alone.
+func crowded(body []byte) bool {
+	if commas := bytes.Count(body, []byte(",")); commas < maxRows || commas < len(body)/16 {
+		return false
+	}
+	depth, rows, inString, escaped := 0, 1, false, false
+	for _, c := range body {
+		switch {
+		case escaped:
+			escaped = false
+		case inString:
+			escaped, inString = c == '\\', c != '"'
+		case c == '"':
+			inString = true
+		case c == '{' || c == '[':
+			depth++
+		case c == '}' || c == ']':
+			depth--
+		case c == ',' && depth == 1:
+			rows++
+		}
+	}
+	return rows > maxRows
 }
 
 // named says what can be told of a row that cannot be believed: whether it may be a

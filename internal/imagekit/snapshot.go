@@ -156,21 +156,27 @@ func moment(field string, text *string) (time.Time, error) {
 		return time.Time{}, fmt.Errorf("it has no %s", field)
 	}
 	t, err := time.Parse(time.RFC3339Nano, *text)
-	if err != nil || t.Year() < 1970 || t.Year() > 9999 {
+	// In UTC: the last hour of 9999 elsewhere may be one that no JSON can write.
+	if t = t.UTC(); err != nil || t.Year() < 1970 || t.Year() > 9999 {
 		return time.Time{}, fmt.Errorf("its %s is no time", field)
 	}
-	return t.UTC().Truncate(time.Microsecond), nil
+	return t.Truncate(time.Microsecond), nil
 }
 
-// tags parts ownership tickets from the file's own tags.
+// tags parts ownership tickets from the file's own tags. ImageKit keeps 500 characters
+// of tags; whoever answers in its place may send a megabyte of tickets.
 func (c *Client) tags(all []*string) (own, tickets []string) {
+	var seen map[string]bool
 	for _, tag := range all {
 		switch {
 		case tag == nil:
 		case !c.config.LooksLikeTicket(*tag):
 			own = append(own, withoutNUL(*tag))
-		case !slices.Contains(tickets, *tag):
-			tickets = append(tickets, *tag)
+		case !seen[*tag]:
+			if seen == nil {
+				seen = map[string]bool{}
+			}
+			seen[*tag], tickets = true, append(tickets, *tag)
 		}
 	}
 	return own, tickets
