@@ -24,6 +24,9 @@ func (e *Emulator) control() http.Handler {
 	on("DELETE", "/faults/{id}", e.dropFaults)
 	on("GET", "/stats", e.showStats)
 	on("GET", "/requests", e.showRequests)
+	on("GET", "/deliveries", e.showDeliveries)
+	on("GET", "/history", e.showHistory)
+	on("GET", "/files", e.showFiles)
 	on("POST", "/files/generate", e.generateFiles)
 	on("POST", "/reset", e.reset)
 	return m

@@ -59,8 +59,12 @@
 // how often each fired, DELETE removes all, DELETE /_emulator/faults/{id} one. GET
 // /_emulator/stats and /_emulator/requests count since start or reset: early counts
 // calls that came before a 429's X-RateLimit-Reset had passed, webhooks.sent counts
-// attempts. POST /_emulator/files/generate makes files, POST /_emulator/reset
-// empties everything but the key pair.
+// attempts. GET /_emulator/deliveries are those attempts with their answers, GET
+// /_emulator/history what happened to which file; these logs and requests keep their
+// last 20,000 lines, numbered from 1, and ?after=N shows the later ones. GET
+// /_emulator/files is the whole library as details show it, one file a line. POST
+// /_emulator/files/generate makes files, POST /_emulator/reset empties everything
+// but the key pair.
 //
 // # Known gaps
 //

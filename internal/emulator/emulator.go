@@ -243,6 +243,9 @@ func (e *Emulator) commit(changes []change) (uint64, error) {
 	lag := time.Duration(e.settings.Load().ListLag)
 	for i := range changes {
 		e.lib.remember(&changes[i], now, lag)
+		if h, is := e.lib.happening(&changes[i], now); is {
+			e.stats.history.add(h)
+		}
 		if err := e.lib.apply(&changes[i]); err != nil {
 			return 0, err
 		}

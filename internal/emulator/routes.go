@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/base64"
@@ -97,11 +98,16 @@ func (e *Emulator) serve(ep endpoint) http.Handler {
 		e.stats.count(ep.name)
 		f := e.fire(r)
 		a := e.answer(ep, f, w.Header(), r)
-		status := e.write(w, r, f, a)
-		e.stats.log(logged{
+		line := logged{
 			At: start, Method: r.Method, Path: r.URL.EscapedPath(), Query: r.URL.RawQuery, Endpoint: ep.name,
-			Status: status, Fault: f.number(), RequestID: id, Took: Duration(e.Now().Sub(start)),
-		})
+			Status: a.status, Fault: f.number(), RequestID: id, Took: Duration(e.Now().Sub(start)), Agent: r.UserAgent(),
+			Body: a.shape(), Cut: f.closes() || r.Context().Err() != nil,
+		}
+		if a.status == http.StatusTooManyRequests {
+			line.Reset = cmp.Or(a.header.Get("X-RateLimit-Reset"), w.Header().Get("X-RateLimit-Reset"))
+		}
+		e.stats.recent.add(line) // before it is answered: whoever has an answer finds it in the log
+		e.write(w, r, f, a)
 	})
 }
 
@@ -127,13 +133,13 @@ func (e *Emulator) answer(ep endpoint, f *Fault, h http.Header, r *http.Request)
 }
 
 // write sends an answer, whole or, for a fault that closes, only the first half.
-func (e *Emulator) write(w http.ResponseWriter, r *http.Request, f *Fault, a answer) (status int) {
+func (e *Emulator) write(w http.ResponseWriter, r *http.Request, f *Fault, a answer) {
 	for k, v := range a.header {
 		w.Header()[k] = v
 	}
 	if a.serve != nil && !f.closes() {
 		a.serve(w, r)
-		return a.status
+		return
 	}
 	body, err := a.render()
 	if err != nil {
@@ -151,7 +157,6 @@ func (e *Emulator) write(w http.ResponseWriter, r *http.Request, f *Fault, a ans
 	}
 	w.WriteHeader(a.status)
 	_, _ = w.Write(body)
-	return a.status
 }
 
 // cut promises more than it sends and ends the connection there. It does not

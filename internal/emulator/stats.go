@@ -12,14 +12,17 @@ type stats struct {
 	limited, faults, early                                    atomic.Int64
 	sent, acked, failed, dropped, duplicated, scheduled, gave atomic.Int64
 
-	mu       sync.Mutex // guards the two below
+	mu       sync.Mutex // guards requests
 	requests map[string]int64
-	recent   []logged // a ring once it is full
-	next     int
+
+	recent     recall[logged]
+	deliveries recall[delivered]
+	history    recall[happened]
 }
 
 // logged is one line of GET /_emulator/requests.
 type logged struct {
+	N         int64     `json:"n"`
 	At        time.Time `json:"at"`
 	Method    string    `json:"method"`
 	Path      string    `json:"path"`
@@ -29,10 +32,14 @@ type logged struct {
 	Fault     int       `json:"fault,omitempty"` // the number of the fault that fired
 	RequestID string    `json:"requestId"`
 	Took      Duration  `json:"took"`
+	Agent     string    `json:"agent,omitempty"`
+	// Body is the shape of the answer's: object, array or text.
+	Body string `json:"body,omitempty"`
+	// Reset is X-RateLimit-Reset of a 429, as sent.
+	Reset string `json:"reset,omitempty"`
+	// Cut: the answer did not go out whole, or its reader had left by then.
+	Cut bool `json:"cut,omitempty"`
 }
-
-// logLength bounds the requests log; the oldest go first.
-const logLength = 20_000
 
 func newStats() *stats { return &stats{requests: map[string]int64{}} }
 
@@ -42,17 +49,6 @@ func (s *stats) count(name string) {
 	s.requests[name]++
 }
 
-func (s *stats) log(l logged) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.recent) < logLength {
-		s.recent = append(s.recent, l)
-		return
-	}
-	s.recent[s.next] = l
-	s.next = (s.next + 1) % logLength
-}
-
 func (s *stats) reset() {
 	for _, n := range []*atomic.Int64{&s.limited, &s.faults, &s.early, &s.sent, &s.acked, &s.failed, &s.dropped, &s.duplicated, &s.scheduled, &s.gave} {
 		n.Store(0)
@@ -60,7 +56,9 @@ func (s *stats) reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.requests)
-	s.recent, s.next = nil, 0
+	s.recent.reset()
+	s.deliveries.reset()
+	s.history.reset()
 }
 
 // show is GET /_emulator/stats.
@@ -88,12 +86,11 @@ func (e *Emulator) showStats(*http.Request) answer {
 	})
 }
 
-// showRequests is GET /_emulator/requests, oldest first.
-func (e *Emulator) showRequests(*http.Request) answer {
-	s := e.stats
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	items := make([]logged, 0, len(s.recent))
-	items = append(append(items, s.recent[s.next:]...), s.recent[:s.next]...)
-	return ok(map[string]any{"items": items})
+// showRequests is GET /_emulator/requests, in the order in which they were about to be answered.
+func (e *Emulator) showRequests(r *http.Request) answer {
+	return recalled(r, &e.stats.recent, func(n int64, l *logged) logged {
+		out := *l
+		out.N = n
+		return out
+	})
 }

@@ -209,7 +209,13 @@ func (s *sender) deliver(ctx context.Context, h *hook) {
 		return
 	}
 	s.e.stats.sent.Add(1)
-	err := s.post(ctx, w, h)
+	line := delivered{At: s.e.Now(), ID: h.ID, FileID: h.FileID, Try: h.Tries + 1, Body: h.Body}
+	status, err := s.post(ctx, w, h)
+	line.Status, line.Took = status, Duration(s.e.Now().Sub(line.At))
+	if err != nil {
+		line.Error = err.Error()
+	}
+	s.e.stats.deliveries.add(line)
 	if ctx.Err() != nil && err != nil {
 		return // it stays on disk and is sent after the next start
 	}
@@ -259,7 +265,7 @@ func (e *Emulator) again(h *hook) bool {
 }
 
 // post sends it once: the same body and webhook-id each time, a fresh signature.
-func (s *sender) post(ctx context.Context, w *WebhookSettings, h *hook) error {
+func (s *sender) post(ctx context.Context, w *WebhookSettings, h *hook) (status int, err error) {
 	if w.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(w.Timeout))
@@ -267,21 +273,21 @@ func (s *sender) post(ctx context.Context, w *WebhookSettings, h *hook) error {
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL, bytes.NewReader(h.Body))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	req.Header = w.sign(s.e.WebhookSecret, "msg_"+h.ID, h.Body, s.e.Now())
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "ImageKit-emulator")
 	resp, err := s.client.Do(req)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer resp.Body.Close()
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
 	if resp.StatusCode/100 != 2 {
-		return fmt.Errorf("answered %s", resp.Status)
+		return resp.StatusCode, fmt.Errorf("answered %s", resp.Status)
 	}
-	return nil
+	return resp.StatusCode, nil
 }
 
 // dueHeap has the webhook that is due first on top.
