@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/trueup/trueup/internal/file"
+	"github.com/trueup/trueup/internal/rule"
 )
 
 // column is one content column of imagekit_files: how it travels to the server and how
@@ -56,7 +57,7 @@ func moment(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
 	}
-	t = micros(t)
+	t = rule.Micros(t)
 	return &t
 }
 

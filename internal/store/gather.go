@@ -3,79 +3,12 @@ package store
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/trueup/trueup/internal/event"
-	"github.com/trueup/trueup/internal/file"
+	"github.com/trueup/trueup/internal/rule"
 )
-
-// gathered is everything one settlement reads before it decides.
-type gathered struct {
-	over      map[string]bool // events that have an end, or wait in retries already
-	standings map[string]*standing
-	// sound are the canaries of this call that are good ones; others are up to two live
-	// rows that are not announced deleted, suspect ones too.
-	sound  map[string]bool
-	others []string
-	// rests is the first and last file that rests on a ticket.
-	rests map[string][2]string
-	// originals are the event ids of the dead letters replayed in this call.
-	originals map[string]string
-	// lines are the findings behind the events that runs have sent, by event id.
-	lines      map[string]lineOfRun
-	latched    bool
-	candidates int64
-	// doubted: a run did not recognise ImageKit's account.
-	doubted bool
-}
-
-func newGathered() *gathered {
-	return &gathered{over: map[string]bool{}, standings: map[string]*standing{}, sound: map[string]bool{},
-		rests: map[string][2]string{}, originals: map[string]string{}, lines: map[string]lineOfRun{}}
-}
-
-// active are the events that still need an end, each once.
-func (g *gathered) active(c *settlement) []event.Pending {
-	out := make([]event.Pending, 0, len(c.pending))
-	for i, p := range c.pending {
-		if !g.over[p.ID] && (i == 0 || c.pending[i-1].ID != p.ID) {
-			out = append(out, p)
-		}
-	}
-	return out
-}
-
-// canary is rule 3's proof that the key still sees our library.
-func (g *gathered) canary(o *file.Observation, announced map[string]bool) bool {
-	for _, id := range o.Canary.FileIDs {
-		if id != o.FileID && g.sound[id] && !announced[id] {
-			return true
-		}
-	}
-	// A key of another account makes every row suspect, one look after another. Its
-	// listing must not stand in for them then, not even for those announced deleted.
-	for _, id := range g.others {
-		if id != o.FileID {
-			return false
-		}
-	}
-	return o.Canary.EmptyLibrary
-}
-
-func (g *gathered) restsElsewhere(ticket, id string) bool {
-	r, ok := g.rests[ticket]
-	return ok && (r[0] != id || r[1] != id)
-}
-
-// original is the event whose claim this is: for a replay that of its dead letter.
-func (g *gathered) original(e *event.Event) string {
-	if o := g.originals[e.DeadLetter]; e.DeadLetter != "" && o != "" {
-		return o
-	}
-	return e.ID
-}
 
 // guard is queued first in every transaction that must hold the turn: the lease, which
 // also says whether an operator has paused the worker (the notice of that may be lost), and
@@ -115,42 +48,42 @@ func queueLease(b *pgx.Batch, turn int64) {
 }
 
 // gatherFirst reads without a lock: most calls find nothing to change.
-func (s *Store) gatherFirst(ctx context.Context, tx pgx.Tx, m *mapping, c *settlement) (*gathered, error) {
-	g, b := newGathered(), &pgx.Batch{}
+func (s *Store) gatherFirst(ctx context.Context, tx pgx.Tx, m *mapping, c *settlement) (*rule.Facts, error) {
+	g, b := rule.NewFacts(), &pgx.Batch{}
 	guard(b, c.turn, m.compat)
-	if c.run != nil {
-		queueOpenRun(b, c.run.id, shared)
+	if c.Run != nil {
+		queueOpenRun(b, c.Run.ID, shared)
 	}
-	g.queueOver(b, c)
-	g.queueRunLines(b, c)
-	b.Queue(m.read, m.args(c.ids, c.snapshots())...).Query(collectStandings(g.standings, true))
-	g.queueBeside(b, c)
-	g.queueFuse(b, c, false)
+	queueOver(g, b, c)
+	queueRunLines(g, b, c)
+	b.Queue(m.read, m.args(c.IDs, c.snapshots())...).Query(collectStandings(g.Standings, true))
+	queueBeside(g, b, c)
+	queueFuse(g, b, c, false)
 	return g, send(ctx, tx, b)
 }
 
 // gatherLocked takes the locks, in the order of file ids, then reads again: each
 // statement sees what was committed before it began.
-func (s *Store) gatherLocked(ctx context.Context, tx pgx.Tx, m *mapping, c *settlement, first *gathered, lock []string) (*gathered, error) {
-	g, b := newGathered(), &pgx.Batch{}
-	g.over, g.originals, g.lines = first.over, first.originals, first.lines
-	for id, st := range first.standings {
-		g.standings[id] = st
+func (s *Store) gatherLocked(ctx context.Context, tx pgx.Tx, m *mapping, c *settlement, first *rule.Facts, lock []string) (*rule.Facts, error) {
+	g, b := rule.NewFacts(), &pgx.Batch{}
+	g.Over, g.Originals, g.Lines = first.Over, first.Originals, first.Lines
+	for id, st := range first.Standings {
+		g.Standings[id] = st
 	}
 	b.Queue(`SELECT 1 FROM trueup.file_state WHERE file_id = ANY($1) ORDER BY file_id FOR UPDATE`, lock)
-	g.queueFuse(b, c, true)
-	b.Queue(m.reread, lock).Query(collectStandings(g.standings, false))
-	g.queueBeside(b, c)
+	queueFuse(g, b, c, true)
+	b.Queue(m.reread, lock).Query(collectStandings(g.Standings, false))
+	queueBeside(g, b, c)
 	return g, send(ctx, tx, b)
 }
 
 // queueOver asks which events are over already.
-func (g *gathered) queueOver(b *pgx.Batch, c *settlement) {
-	if len(c.pending) == 0 {
+func queueOver(g *rule.Facts, b *pgx.Batch, c *settlement) {
+	if len(c.Pending) == 0 {
 		return
 	}
-	ids, retried, letters := make([]string, len(c.pending)), map[string]bool{}, []string(nil)
-	for i, p := range c.pending {
+	ids, retried, letters := make([]string, len(c.Pending)), map[string]bool{}, []string(nil)
+	for i, p := range c.Pending {
 		ids[i], retried[p.ID] = p.ID, p.Retried
 		if p.DeadLetter != "" {
 			letters = append(letters, p.DeadLetter)
@@ -164,12 +97,12 @@ func (g *gathered) queueOver(b *pgx.Batch, c *settlement) {
 				return err
 			}
 			// One that comes from retries must still be there; one from an envelope not yet.
-			g.over[id] = over || waits != retried[id]
+			g.Over[id] = over || waits != retried[id]
 		}
 		return rows.Err()
 	})
 	if len(letters) > 0 {
-		b.Queue(`SELECT id, event_id FROM trueup.dead_letters WHERE id = ANY($1)`, letters).Query(pairs(g.originals))
+		b.Queue(`SELECT id, event_id FROM trueup.dead_letters WHERE id = ANY($1)`, letters).Query(pairs(g.Originals))
 	}
 }
 
@@ -202,11 +135,11 @@ const soundRow = `NOT EXISTS (SELECT FROM trueup.file_state s WHERE s.file_id = 
 const notAnnounced = `NOT EXISTS (SELECT FROM trueup.retries r WHERE r.file_id = f.file_id AND r.kind = 'file.deleted')`
 
 // queueBeside reads what the files' own rows do not tell: canaries and tickets.
-func (g *gathered) queueBeside(b *pgx.Batch, c *settlement) {
+func queueBeside(g *rule.Facts, b *pgx.Batch, c *settlement) {
 	var canaries, tickets, announced []string
 	absent := false
-	for _, id := range c.ids {
-		o := c.seen[id]
+	for _, id := range c.IDs {
+		o := c.Seen[id]
 		if !o.Present() {
 			absent = true
 			canaries = append(canaries, o.Canary.FileIDs...)
@@ -215,7 +148,7 @@ func (g *gathered) queueBeside(b *pgx.Batch, c *settlement) {
 		}
 	}
 	if absent {
-		for _, p := range c.pending {
+		for _, p := range c.Pending {
 			if p.Kind == event.KindDeleted && p.Signed() {
 				announced = append(announced, p.FileID)
 			}
@@ -223,13 +156,13 @@ func (g *gathered) queueBeside(b *pgx.Batch, c *settlement) {
 		b.Queue(`SELECT f.file_id FROM public.imagekit_files f WHERE f.file_id = ANY($1) AND `+soundRow, canaries).Query(func(rows pgx.Rows) error {
 			ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
 			for _, id := range ids {
-				g.sound[id] = true
+				g.Sound[id] = true
 			}
 			return err
 		})
 		b.Queue(`SELECT f.file_id FROM public.imagekit_files f WHERE NOT f.file_id = ANY($1) AND `+notAnnounced+` LIMIT 2`, nonNil(announced)).
 			Query(func(rows pgx.Rows) (err error) {
-				g.others, err = pgx.CollectRows(rows, pgx.RowTo[string])
+				g.Others, err = pgx.CollectRows(rows, pgx.RowTo[string])
 				return err
 			})
 	}
@@ -241,7 +174,7 @@ func (g *gathered) queueBeside(b *pgx.Batch, c *settlement) {
 					if err := rows.Scan(&t, &first, &last); err != nil {
 						return err
 					}
-					g.rests[t] = [2]string{first, last}
+					g.Rests[t] = [2]string{first, last}
 				}
 				return rows.Err()
 			})
@@ -255,15 +188,12 @@ func nonNil(s []string) []string {
 	return s
 }
 
-// fuseWindow is the fuse's rolling day.
-const fuseWindow = 24 * time.Hour
-
 // queueFuse reads the fuse where an absence may need it. Locked, it keeps two calls
 // from both taking the last free place.
-func (g *gathered) queueFuse(b *pgx.Batch, c *settlement, lock bool) {
+func queueFuse(g *rule.Facts, b *pgx.Batch, c *settlement, lock bool) {
 	absent := false
-	for _, id := range c.ids {
-		absent = absent || !c.seen[id].Present()
+	for _, id := range c.IDs {
+		absent = absent || !c.Seen[id].Present()
 	}
 	if !absent {
 		return
@@ -272,7 +202,7 @@ func (g *gathered) queueFuse(b *pgx.Batch, c *settlement, lock bool) {
 	if lock {
 		tail = " FOR UPDATE"
 	}
-	b.Queue(`SELECT latched_at IS NOT NULL, account_doubt <> '' FROM trueup.fuse` + tail).QueryRow(func(row pgx.Row) error { return row.Scan(&g.latched, &g.doubted) })
+	b.Queue(`SELECT latched_at IS NOT NULL, account_doubt <> '' FROM trueup.fuse` + tail).QueryRow(func(row pgx.Row) error { return row.Scan(&g.Latched, &g.Doubted) })
 	b.Queue(`SELECT coalesce(sum(candidates), 0) FROM trueup.fuse_hours WHERE hour >= date_trunc('hour', clock_timestamp() - interval '24 hours')`).
-		QueryRow(func(row pgx.Row) error { return row.Scan(&g.candidates) })
+		QueryRow(func(row pgx.Row) error { return row.Scan(&g.Candidates) })
 }

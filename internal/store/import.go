@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/trueup/trueup/internal/event"
+	"github.com/trueup/trueup/internal/rule"
 )
 
 // ErrTooOld means that a letter is older than this installation remembers deleted files.
@@ -69,7 +70,7 @@ func auditedImport(ctx context.Context, tx pgx.Tx, act Act, inserted, known *int
 
 // importing is one import under way: letters gathered for the next statement.
 type importing struct {
-	secrets         secrets
+	secrets         rule.Secrets
 	importID        string
 	oldest          time.Time
 	page            []event.DeadLetter
@@ -127,10 +128,10 @@ func (in *importing) args() []any {
 	var created []*time.Time
 	for i := range in.page {
 		d := &in.page[i]
-		e := ended{Pending: event.Pending{Attempts: d.Attempts, Event: event.Event{
+		e := rule.Ended{Pending: event.Pending{Attempts: d.Attempts, Event: event.Event{
 			ID: d.EventID, FileID: d.FileID, Source: d.Source, Origin: d.Origin, Kind: d.Kind, User: d.User, WebhookID: d.WebhookID,
 			AcceptedAt: d.AcceptedAt, UpdatedAt: d.UpdatedAt, Headers: d.Headers, Body: d.Body}}}
-		spans := in.secrets.hide(&e)
+		spans := in.secrets.Hide(&e)
 		a.add(&e)
 		state, replay := d.State, d.ReplayEvent
 		if state == event.LetterReplaying || state == "" {
@@ -138,11 +139,11 @@ func (in *importing) args() []any {
 		}
 		history := "[]"
 		if len(d.History) > 0 {
-			history = dropNUL(in.secrets.text(string(d.History)))
+			history = dropNUL(in.secrets.Text(string(d.History)))
 		}
 		ids, classes, reasons = append(ids, d.ID), append(classes, string(d.Class)), append(reasons, clean(d.Reason))
-		notes, states, replays = append(notes, clean(in.secrets.text(d.Note))), append(states, string(state)), append(replays, replay)
-		histories, created = append(histories, history), append(created, ptr(micros(d.CreatedAt)))
+		notes, states, replays = append(notes, clean(in.secrets.Text(d.Note))), append(states, string(state)), append(replays, replay)
+		histories, created = append(histories, history), append(created, ptr(rule.Micros(d.CreatedAt)))
 		masked = append(masked, encode(append(spans, d.Masked...)))
 	}
 	return append(a.args(), ids, classes, reasons, notes, states, replays, histories, created, in.importID, masked)

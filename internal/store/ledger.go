@@ -1,106 +1,15 @@
 package store
 
 import (
+	"cmp"
 	"encoding/json"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/oklog/ulid/v2"
-
-	"github.com/trueup/trueup/internal/event"
-	"github.com/trueup/trueup/internal/file"
+	"github.com/trueup/trueup/internal/rule"
 )
-
-// Verdict words of the ledger.
-const (
-	verdictPresent   = "present"
-	verdictAbsent    = "absent"
-	verdictRefused   = "refused"
-	verdictUndecided = "undecided"
-)
-
-// line is one line of the ledger. At is zero when it is written: the database's clock
-// says.
-type line struct {
-	id, fileID, source, origin, kind, user string
-	accepted                               *time.Time
-	verdict, outcome, reason, endKind      string
-	fence                                  *int64
-	status                                 *int
-	requestID                              *string
-	detail                                 map[string]any
-}
-
-func (l *line) observe(o *file.Observation) {
-	if o == nil {
-		l.verdict = verdictUndecided
-		return
-	}
-	l.verdict = verdictAbsent
-	if o.Present() {
-		l.verdict = verdictPresent
-	}
-	l.fence, l.requestID = ptr(o.Fence.Number), orNull(o.RequestID)
-	if o.Status != 0 {
-		l.status = ptr(o.Status)
-	}
-}
-
-// eventLine tells how an event ended. A retry has no line: it has not ended.
-func eventLine(e *ended) line {
-	l := line{
-		id: e.ID, fileID: e.FileID, source: string(e.Source), origin: string(e.Origin), kind: clean(e.Kind), user: e.User,
-		accepted: moment(e.AcceptedAt), outcome: string(e.result.Outcome), reason: e.end.Reason, endKind: string(e.end.Kind),
-		detail: map[string]any{},
-	}
-	l.observe(e.obs)
-	if e.end.Kind == event.Rejected && e.result.Claim == file.ClaimRefused {
-		l.verdict = verdictRefused
-	}
-	put := func(k string, v any, is bool) {
-		if is {
-			l.detail[k] = v
-		}
-	}
-	put("write", e.result.Reason, e.result.Reason != "" && string(e.result.Reason) != e.end.Reason)
-	put("claim", e.result.Claim, e.result.Claim != "")
-	put("note", clean(e.end.Note), e.end.Note != "")
-	put("class", e.end.Class, e.end.Class != "")
-	put("tries", e.Tries+1, e.Tries > 0)
-	put("waitedMs", e.Waited.Milliseconds(), e.Waited > 0)
-	put("deadLetter", e.DeadLetter, e.DeadLetter != "")
-	put("webhookId", clean(e.WebhookID), e.WebhookID != "")
-	return l
-}
-
-// writeLine tells of a write that no ending event tells of: its event waits in retries,
-// or there was none (a poll, a listing).
-func writeLine(f *filePlan) line {
-	l := line{id: newID(), fileID: f.obs.FileID, source: "trueup", origin: "trueup", kind: "write",
-		outcome: string(f.do.Outcome), reason: string(f.do.Reason), detail: map[string]any{"how": f.obs.How}}
-	l.observe(f.obs)
-	if ids := eventIDs(f.events); len(ids) > 0 {
-		l.detail["events"] = ids
-	}
-	return l
-}
-
-// securityLine notes one new flag.
-func securityLine(f *filePlan, flag string) line {
-	l := line{id: newID(), fileID: f.obs.FileID, source: "trueup", origin: "trueup", kind: "security", reason: flag,
-		detail: map[string]any{"events": eventIDs(f.events)}}
-	l.observe(f.obs)
-	return l
-}
-
-func eventIDs(events []event.Pending) []string {
-	out := make([]string, len(events))
-	for i, e := range events {
-		out[i] = e.ID
-	}
-	return out
-}
 
 func newID() string { return ulid.Make().String() }
 
@@ -139,48 +48,16 @@ func dropNUL(s string) string {
 	return out.String()
 }
 
-func (w *writing) lines() []line {
-	var out []line
-	told := map[string]bool{}
-	for i := range w.ends {
-		if e := w.ends[i]; e.end.Kind != event.Retry {
-			e.end.Note = w.secrets.text(e.end.Note)
-			out = append(out, w.ofRun(eventLine(&e), e.Pending))
-			told[e.FileID] = true
-		}
-	}
-	for _, f := range w.files {
-		if f.writes() && !told[f.obs.FileID] {
-			out = append(out, w.ofRun(writeLine(f), f.events...))
-		}
-		for _, flag := range f.flags {
-			out = append(out, w.ofRun(securityLine(f, flag), f.events...))
-		}
-	}
-	return out
+func (w *writing) queueLedger(b *pgx.Batch) {
+	queueLines(b, rule.Lines(w.call, w.files, w.ends, w.g, w.secrets))
 }
 
-// ofRun names the run that repaired, or sent one of the events, so that the file's story
-// can tell.
-func (w *writing) ofRun(l line, events ...event.Pending) line {
-	for _, p := range events {
-		if of, ok := w.g.lines[p.ID]; ok {
-			l.detail["run"] = of.runID
-		}
-	}
-	if w.run != nil {
-		l.detail["run"] = w.run.id
-	}
-	return l
-}
-
-func (w *writing) queueLedger(b *pgx.Batch) { queueLines(b, w.lines()) }
-
-func queueLines(b *pgx.Batch, lines []line) {
+// queueLines writes lines; those that are no event's get ids of their own.
+func queueLines(b *pgx.Batch, lines []rule.Line) {
 	if len(lines) == 0 {
 		return
 	}
-	get := func(f func(*line) string) []string {
+	get := func(f func(*rule.Line) string) []string {
 		out := make([]string, len(lines))
 		for i := range lines {
 			out[i] = f(&lines[i])
@@ -189,8 +66,10 @@ func queueLines(b *pgx.Batch, lines []line) {
 	}
 	accepted, fences := make([]*time.Time, len(lines)), make([]*int64, len(lines))
 	statuses, requests := make([]*int, len(lines)), make([]*string, len(lines))
-	for i, l := range lines {
-		accepted[i], fences[i], statuses[i], requests[i] = l.accepted, l.fence, l.status, l.requestID
+	for i := range lines {
+		l := &lines[i]
+		l.ID = cmp.Or(l.ID, newID())
+		accepted[i], fences[i], statuses[i], requests[i] = moment(l.AcceptedAt), orNull(l.Fence), orNull(l.Status), orNull(l.RequestID)
 	}
 	exactly(b, len(lines), `INSERT INTO trueup.ledger (id, file_id, source, origin, kind, user_id, accepted_at, verdict, outcome, reason, end_kind,
 			fence, status, request_id, detail)
@@ -199,8 +78,8 @@ func queueLines(b *pgx.Batch, lines []line) {
 			$9::text[], $10::text[], $11::text[], $12::bigint[], $13::int[], $14::text[], $15::text[])
 		AS i(id, file_id, source, origin, kind, user_id, accepted_at, verdict, outcome, reason, end_kind, fence, status, request_id, d)
 		ON CONFLICT (id) DO NOTHING`,
-		get(func(l *line) string { return l.id }), get(func(l *line) string { return l.fileID }), get(func(l *line) string { return l.source }),
-		get(func(l *line) string { return l.origin }), get(func(l *line) string { return l.kind }), get(func(l *line) string { return l.user }), accepted,
-		get(func(l *line) string { return l.verdict }), get(func(l *line) string { return l.outcome }), get(func(l *line) string { return l.reason }),
-		get(func(l *line) string { return l.endKind }), fences, statuses, requests, get(func(l *line) string { return encode(l.detail) }))
+		get(func(l *rule.Line) string { return l.ID }), get(func(l *rule.Line) string { return l.FileID }), get(func(l *rule.Line) string { return l.Source }),
+		get(func(l *rule.Line) string { return l.Origin }), get(func(l *rule.Line) string { return clean(l.Kind) }), get(func(l *rule.Line) string { return l.User }), accepted,
+		get(func(l *rule.Line) string { return l.Verdict }), get(func(l *rule.Line) string { return l.Outcome }), get(func(l *rule.Line) string { return l.Reason }),
+		get(func(l *rule.Line) string { return l.End }), fences, statuses, requests, get(func(l *rule.Line) string { return encode(l.Detail) }))
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/trueup/trueup/internal/file"
+	"github.com/trueup/trueup/internal/rule"
 )
 
 // Act is who did something, why, and the key that keeps it from being done twice.
@@ -109,8 +110,8 @@ func assign(ctx context.Context, tx pgx.Tx, fileID, user string, act Act) error 
 	b.Queue(`UPDATE trueup.file_state SET owner = $2, owner_kind = 'assigned', owner_at = NULL, owner_event = NULL,
 		seen = greatest(seen, nextval('trueup.fence')) WHERE file_id = $1`, fileID, user)
 	b.Queue(`UPDATE public.imagekit_files SET user_id = $2 WHERE file_id = $1 AND user_id IS DISTINCT FROM $2`, fileID, user)
-	queueLines(b, []line{{id: newID(), fileID: fileID, source: "operator", origin: "operator", kind: "assign", user: user,
-		outcome: string(file.Applied), reason: string(file.ReasonOwner),
-		detail: map[string]any{"who": clean(act.Who), "note": clean(act.Note), "before": before}}})
+	queueLines(b, []rule.Line{{FileID: fileID, Source: "operator", Origin: "operator", Kind: "assign", User: user,
+		Outcome: string(file.Applied), Reason: string(file.ReasonOwner),
+		Detail: map[string]any{"who": clean(act.Who), "note": clean(act.Note), "before": before}}})
 	return send(ctx, tx, b)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/trueup/trueup/internal/event"
 	"github.com/trueup/trueup/internal/file"
+	"github.com/trueup/trueup/internal/rule"
 )
 
 // Previewed is what would happen to one event now.
@@ -41,8 +42,8 @@ func (s *Store) preview(ctx context.Context, pending []event.Pending, seen []fil
 	if len(pending) == 0 {
 		return nil
 	}
-	var ends []ended
-	c := newSettlement(noTurn, pending, of(seen, pending), end)
+	var ends []rule.Ended
+	c := &settlement{turn: noTurn, Call: rule.NewCall(pending, of(seen, pending), end)}
 	err := s.try(ctx, "preview", func(ctx context.Context) error {
 		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 			w, _, err := s.settle(ctx, tx, c)
@@ -63,15 +64,14 @@ func (s *Store) preview(ctx context.Context, pending []event.Pending, seen []fil
 		half := len(pending) / 2
 		return errors.Join(s.preview(ctx, pending[:half], seen, end, out), s.preview(ctx, pending[half:], seen, end, out))
 	case errors.As(err, &bad):
-		out[pending[0].ID] = Previewed{Verdict: verdictUndecided, End: event.End{Kind: event.Dead, Reason: "unstorable", Class: event.ClassDatabase, Note: bad.Error()}}
+		out[pending[0].ID] = Previewed{Verdict: rule.VerdictUndecided, End: event.End{Kind: event.Dead, Reason: "unstorable", Class: event.ClassDatabase, Note: bad.Error()}}
 		return nil
 	case err != nil:
 		return err
 	}
 	for i := range ends {
 		e := &ends[i]
-		l := eventLine(e)
-		out[e.ID] = Previewed{Verdict: l.verdict, Result: e.result, End: e.end}
+		out[e.ID] = Previewed{Verdict: e.Line().Verdict, Result: e.Result, End: e.End}
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/trueup/trueup/internal/file"
+	"github.com/trueup/trueup/internal/rule"
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
@@ -37,8 +38,8 @@ const besideFile = `LEFT JOIN LATERAL (SELECT s.* FROM trueup.file_state s WHERE
 LEFT JOIN LATERAL (SELECT f.* FROM public.imagekit_files f WHERE f.file_id = i.file_id LIMIT 1) f ON true`
 
 // scanStanding reads one row of readSQL.
-func scanStanding(rows pgx.Rows) (*standing, error) {
-	var s standing
+func scanStanding(rows pgx.Rows) (*rule.Standing, error) {
+	var s rule.Standing
 	var high, suspectAt, countedAt, ownerAt *time.Time
 	var kind string
 	err := rows.Scan(&s.FileID, &s.Known, &s.Seen, &high, &s.Hash, &s.Gone, &s.SuspectFence, &suspectAt, &countedAt,
@@ -62,7 +63,7 @@ func orZero(t *time.Time) time.Time {
 
 // collectStandings reads all rows of readSQL into m, keeping the proposed hashes that
 // stand there already when the statement had none.
-func collectStandings(into map[string]*standing, proposed bool) func(pgx.Rows) error {
+func collectStandings(into map[string]*rule.Standing, proposed bool) func(pgx.Rows) error {
 	return func(rows pgx.Rows) error {
 		for rows.Next() {
 			s, err := scanStanding(rows)

@@ -6,17 +6,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/trueup/trueup/internal/file"
+	"github.com/trueup/trueup/internal/rule"
 	"github.com/trueup/trueup/internal/run"
 )
-
-// repairing is the run that a settlement without events belongs to.
-type repairing struct {
-	id    string
-	fence int64
-}
-
-// moved reports a file that is newer than the run: it is not judged by it.
-func (r *repairing) moved(s *standing) bool { return r != nil && s.Seen > r.fence }
 
 // Repair writes what hits may write, by the order rule and through the settling path that
 // events take, and says what became of each file. With a run it holds the run's row,
@@ -37,9 +29,9 @@ func (s *Store) Repair(ctx context.Context, turn int64, runID string, fence int6
 		}
 	}
 	err := halving(present, func(part []file.Observation) error {
-		c := newSettlement(turn, nil, part, nil)
+		c := &settlement{turn: turn, Call: rule.NewCall(nil, part, nil)}
 		if runID != "" {
-			c.run = &repairing{id: runID, fence: fence}
+			c.Run = &rule.Repairing{ID: runID, Fence: fence}
 		}
 		return s.repair(ctx, c, out)
 	}, func(file.Observation, error) {})
@@ -50,7 +42,7 @@ func (s *Store) Repair(ctx context.Context, turn int64, runID string, fence int6
 }
 
 func (s *Store) repair(ctx context.Context, c *settlement, into map[string]run.Repair) error {
-	var files []*filePlan
+	var files []*rule.FilePlan
 	err := s.tx(ctx, "repair", func(ctx context.Context, tx pgx.Tx) error {
 		w, _, err := s.settle(ctx, tx, c)
 		if err == nil {
@@ -59,57 +51,31 @@ func (s *Store) repair(ctx context.Context, c *settlement, into map[string]run.R
 		return err
 	})
 	for _, f := range files {
-		into[f.obs.FileID] = f.repaired()
+		into[f.Obs.FileID] = f.Repaired()
 	}
 	return err
 }
 
-// repaired is what was done, in the run's words. Content that went back is confirmed once
-// more, which takes an event.
-func (f *filePlan) repaired() run.Repair {
-	switch {
-	case f.moved:
-		return run.RepairMoved
-	case f.do.Outcome == file.LookAgain || f.do.Wait > 0:
-		return run.RepairAsk
-	case f.do.Outcome == file.Unchanged:
-		return run.RepairSame
-	default:
-		return run.RepairDone
-	}
-}
-
 // queueRepaired closes the findings of what was decided.
 func (w *writing) queueRepaired(b *pgx.Batch) {
-	if w.run == nil {
+	if w.call.Run == nil {
 		return
 	}
 	var ids, statuses, reasons []string
 	for _, f := range w.files {
-		if f.repaired() == run.RepairAsk {
+		if f.Repaired() == run.RepairAsk {
 			continue
 		}
-		status, reason := f.closes()
-		ids, statuses, reasons = append(ids, f.obs.FileID), append(statuses, string(status)), append(reasons, reason)
+		status, reason := f.Closes("")
+		ids, statuses, reasons = append(ids, f.Obs.FileID), append(statuses, string(status)), append(reasons, reason)
 	}
 	if len(ids) == 0 {
 		return
 	}
-	// The owner of an unowned row was looked for in the hit, and is not there.
+	// What a repair makes of each kind, as rule.Closes has it: the kind is known here only.
 	b.Queue(`UPDATE trueup.findings f SET status = i.status, updated_at = clock_timestamp(),
 			reason = CASE WHEN f.kind = 'unowned' AND i.reason = $5 THEN $6 ELSE i.reason END
 		FROM unnest($2::text[], $3::text[], $4::text[]) AS i(file_id, status, reason)
 		WHERE f.run_id = $1 AND f.file_id = i.file_id AND f.status = 'found' AND f.event_id IS NULL`,
-		w.run.id, ids, statuses, reasons, run.ReasonSameByNow, run.ReasonNobody)
-}
-
-func (f *filePlan) closes() (run.Status, string) {
-	switch f.repaired() {
-	case run.RepairMoved:
-		return run.Skipped, run.ReasonMoved
-	case run.RepairSame:
-		return run.Skipped, run.ReasonSameByNow
-	default:
-		return run.Repaired, string(f.do.Reason)
-	}
+		w.call.Run.ID, ids, statuses, reasons, run.ReasonSameByNow, run.ReasonNobody)
 }

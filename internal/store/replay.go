@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/trueup/trueup/internal/event"
+	"github.com/trueup/trueup/internal/rule"
 )
 
 // hold is queued first by what a job does in a turn: it need not be the worker's, only
@@ -238,12 +239,12 @@ func discard(ctx context.Context, tx pgx.Tx, j *openJob, letters []event.DeadLet
 	if err := tx.QueryRow(ctx, `SELECT who, note FROM trueup.jobs WHERE id = $1`, j.id).Scan(&who, &note); err != nil {
 		return err
 	}
-	ids, lines := make([]string, len(letters)), make([]line, len(letters))
+	ids, lines := make([]string, len(letters)), make([]rule.Line, len(letters))
 	for i, d := range letters {
 		ids[i] = d.ID
-		lines[i] = line{id: newID(), fileID: d.FileID, source: "operator", origin: string(d.Origin), kind: "discard", user: d.User,
-			reason: d.Reason, endKind: string(event.Discarded),
-			detail: map[string]any{"who": who, "note": note, "job": j.id, "deadLetter": d.ID, "event": d.EventID}}
+		lines[i] = rule.Line{FileID: d.FileID, Source: "operator", Origin: string(d.Origin), Kind: "discard", User: d.User,
+			Reason: d.Reason, End: string(event.Discarded),
+			Detail: map[string]any{"who": who, "note": note, "job": j.id, "deadLetter": d.ID, "event": d.EventID}}
 	}
 	b := &pgx.Batch{}
 	exactly(b, len(ids), `UPDATE trueup.dead_letters SET state = 'discarded', updated_at = clock_timestamp() WHERE id = ANY($1)`, ids)

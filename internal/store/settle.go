@@ -9,7 +9,22 @@ import (
 
 	"github.com/trueup/trueup/internal/event"
 	"github.com/trueup/trueup/internal/file"
+	"github.com/trueup/trueup/internal/rule"
 )
+
+// settlement is one call of Settle, Repair or Preview.
+type settlement struct {
+	turn int64
+	*rule.Call
+}
+
+func (c *settlement) snapshots() []*file.Snapshot {
+	out := make([]*file.Snapshot, len(c.IDs))
+	for i, id := range c.IDs {
+		out[i] = c.Seen[id].Snapshot
+	}
+	return out
+}
 
 // Settle brings every pending event to its end in one transaction: rows, tombstones,
 // owners, ledger, retries and dead letters, or nothing at all. An event without an
@@ -22,12 +37,12 @@ import (
 func (s *Store) Settle(ctx context.Context, turn int64, pending []event.Pending, seen []file.Observation,
 	end func(event.Pending, file.Result) event.End,
 ) (event.Settled, error) {
-	c := newSettlement(turn, pending, seen, end)
+	c := &settlement{turn: turn, Call: rule.NewCall(pending, seen, end)}
 	var out event.Settled
 	err := s.tx(ctx, "settle", func(ctx context.Context, tx pgx.Tx) error {
 		w, due, err := s.settle(ctx, tx, c)
 		if err == nil {
-			out = w.settled(len(c.pending), due)
+			out = w.settled(due)
 		}
 		return err
 	})
@@ -46,7 +61,7 @@ func (s *Store) settle(ctx context.Context, tx pgx.Tx, c *settlement) (w *writin
 	if err != nil {
 		return nil, nil, fmt.Errorf("read: %w", err)
 	}
-	files := planFiles(c, s.rules(), g)
+	files := rule.Plan(c.Call, s.settings(), g)
 	if lock := toLock(files); len(lock) > 0 {
 		if g, err = s.gatherLocked(ctx, tx, m, c, g, lock); err != nil {
 			return nil, nil, fmt.Errorf("lock: %w", err)
@@ -58,7 +73,7 @@ func (s *Store) settle(ctx context.Context, tx pgx.Tx, c *settlement) (w *writin
 			return nil, nil, errLostRace
 		}
 	}
-	w = &writing{m: m, g: g, files: files, ends: planEnds(c, files, g), asked: c.pending, run: c.run, secrets: s.secrets}
+	w = &writing{m: m, g: g, files: files, ends: rule.Ends(c.Call, files, g), call: c.Call, secrets: s.secrets}
 	if c.turn != noTurn && s.cleanNow() {
 		w.clean = &s.cfg.Retain
 	}
@@ -68,20 +83,16 @@ func (s *Store) settle(ctx context.Context, tx pgx.Tx, c *settlement) (w *writin
 	return w, due, nil
 }
 
-func (s *Store) rules() rules {
-	return rules{absentConfirm: s.cfg.AbsentConfirm, claimWindow: s.cfg.ClaimWindow, ownership: s.cfg.Ownership}
+func (s *Store) settings() rule.Settings {
+	return rule.Settings{AbsentConfirm: s.cfg.AbsentConfirm, ClaimWindow: s.cfg.ClaimWindow, Ownership: s.cfg.Ownership}
 }
 
-// fresh reports a file of which nothing stood in the database: there is no line to
-// lock. Inserting it is what finds out whether somebody was quicker.
-func fresh(f *filePlan) bool { return !f.was.Known && !f.was.Live }
-
 // toLock are the files of which a line would be changed.
-func toLock(files []*filePlan) []string {
+func toLock(files []*rule.FilePlan) []string {
 	var out []string
 	for _, f := range files {
-		if f.writes() && !fresh(f) || f.do.Reason == file.ReasonFuseLatched {
-			out = append(out, f.obs.FileID)
+		if f.Writes() && !f.Fresh() || f.Do.Reason == file.ReasonFuseLatched {
+			out = append(out, f.Obs.FileID)
 		}
 	}
 	return out
@@ -89,53 +100,27 @@ func toLock(files []*filePlan) []string {
 
 // widened reports a file that would be written now and was not locked: what was read
 // beside it has changed in between.
-func widened(files []*filePlan, locked []string) bool {
+func widened(files []*rule.FilePlan, locked []string) bool {
 	held := make(map[string]bool, len(locked))
 	for _, id := range locked {
 		held[id] = true
 	}
 	for _, f := range files {
-		if f.writes() && !fresh(f) && !held[f.obs.FileID] {
+		if f.Writes() && !f.Fresh() && !held[f.Obs.FileID] {
 			return true
 		}
 	}
 	return false
 }
 
-// planLocked decides again under the locks, and once more when that latches the fuse.
-func (s *Store) planLocked(ctx context.Context, tx pgx.Tx, c *settlement, g *gathered) ([]*filePlan, error) {
-	files := planFiles(c, s.rules(), g)
-	latch, err := s.tooMany(ctx, tx, files, g)
-	if err != nil || !latch {
-		return files, err
-	}
-	g.latched = true
-	return planFiles(c, s.rules(), g), nil
-}
-
-// Rolling-day limit of the fuse: this many candidates, or this share of live rows.
-const (
-	fuseFloor = 10
-	fuseShare = 20 // one in twenty
-)
-
-// tooMany reports whether the candidates of the last day, with this call's, are more
-// than the fuse bears. Rows are counted only above the floor, and no further than the
-// answer needs.
-func (s *Store) tooMany(ctx context.Context, tx pgx.Tx, files []*filePlan, g *gathered) (bool, error) {
-	total := g.candidates
-	for _, f := range files {
-		if f.counts {
-			total++
+// planLocked decides again under the locks, and once more when that latches the fuse. Rows
+// are counted no further than the answer needs.
+func (s *Store) planLocked(ctx context.Context, tx pgx.Tx, c *settlement, g *rule.Facts) ([]*rule.FilePlan, error) {
+	return rule.PlanBraked(c.Call, s.settings(), g, func(atMost int64) (live int64, err error) {
+		err = tx.QueryRow(ctx, `SELECT count(*) FROM (SELECT FROM public.imagekit_files LIMIT $1) l`, atMost).Scan(&live)
+		if err != nil {
+			err = fmt.Errorf("count live rows: %w", err)
 		}
-	}
-	if g.latched || total <= fuseFloor || total == g.candidates {
-		return false, nil
-	}
-	var live int64
-	err := tx.QueryRow(ctx, `SELECT count(*) FROM (SELECT FROM public.imagekit_files LIMIT $1) l`, total*fuseShare).Scan(&live)
-	if err != nil {
-		return false, fmt.Errorf("count live rows: %w", err)
-	}
-	return live < total*fuseShare, nil
+		return live, err
+	})
 }

@@ -21,6 +21,16 @@ import (
 	"github.com/sethvargo/go-retry"
 
 	"github.com/trueup/trueup/internal/event"
+	"github.com/trueup/trueup/internal/rule"
+)
+
+// Ownership says whether a report alone may own a file.
+type Ownership = rule.Ownership
+
+// The two ways; see package rule.
+const (
+	ByClaim  = rule.ByClaim
+	BySigned = rule.BySigned
 )
 
 // Config is what a Store needs. Only URL is required.
@@ -59,7 +69,7 @@ type Store struct {
 	pool *pgxpool.Pool
 	log  *slog.Logger
 	// secrets is never changed.
-	secrets secrets
+	secrets rule.Secrets
 	// role is what every transaction steps down to; empty: none does. See ForPlan.
 	role string
 
@@ -98,7 +108,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	return &Store{cfg: c, pool: pool, log: c.Logger, secrets: newSecrets(c.Secrets)}, nil
+	return &Store{cfg: c, pool: pool, log: c.Logger, secrets: rule.NewSecrets(c.Secrets)}, nil
 }
 
 // Close ends all connections.

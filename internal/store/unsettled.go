@@ -6,6 +6,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/trueup/trueup/internal/event"
+	"github.com/trueup/trueup/internal/rule"
 )
 
 // eventArrays are the columns that retries and dead letters share: the whole event.
@@ -15,7 +16,7 @@ type eventArrays struct {
 	bodies                                                                           [][]byte
 }
 
-func (a *eventArrays) add(e *ended) {
+func (a *eventArrays) add(e *rule.Ended) {
 	a.ids, a.files = append(a.ids, e.ID), append(a.files, e.FileID)
 	a.sources, a.origins = append(a.sources, string(e.Source)), append(a.origins, string(e.Origin))
 	a.kinds, a.users = append(a.kinds, clean(e.Kind)), append(a.users, e.User)
@@ -24,22 +25,13 @@ func (a *eventArrays) add(e *ended) {
 	if headers == nil {
 		headers = map[string]string{}
 	}
-	a.headers, a.attempts = append(a.headers, encode(headers)), append(a.attempts, encode(history(e)))
-	a.accepted, a.updated = append(a.accepted, ptr(micros(e.AcceptedAt))), append(a.updated, moment(e.UpdatedAt))
+	a.headers, a.attempts = append(a.headers, encode(headers)), append(a.attempts, encode(e.History()))
+	a.accepted, a.updated = append(a.accepted, ptr(rule.Micros(e.AcceptedAt))), append(a.updated, moment(e.UpdatedAt))
 	body := e.Body
 	if body == nil {
 		body = []byte{}
 	}
 	a.bodies = append(a.bodies, body)
-}
-
-// history is every attempt, with the one that this end adds.
-func history(e *ended) []event.Attempt {
-	out := append([]event.Attempt{}, e.Attempts...)
-	if e.end.Attempt != nil {
-		out = append(out, *e.end.Attempt)
-	}
-	return out
 }
 
 func (a *eventArrays) args() []any {
@@ -62,10 +54,10 @@ func (w *writing) queueRetries(b *pgx.Batch) {
 	for i := range w.ends {
 		e := &w.ends[i]
 		switch {
-		case e.end.Kind == event.Retry:
+		case e.End.Kind == event.Retry:
 			in.add(e)
-			tries, reasons = append(tries, e.Tries+1), append(reasons, e.end.Reason)
-			waited, after = append(waited, (e.Waited+e.end.After).Milliseconds()), append(after, e.end.After.Microseconds())
+			tries, reasons = append(tries, e.Tries+1), append(reasons, e.End.Reason)
+			waited, after = append(waited, (e.Waited+e.End.After).Milliseconds()), append(after, e.End.After.Microseconds())
 		case e.Retried:
 			over = append(over, e.ID)
 		}
@@ -91,16 +83,16 @@ func (w *writing) queueDead(b *pgx.Batch) {
 	var ids, classes, reasons, notes, masked []string
 	for i := range w.ends {
 		e := w.ends[i] // a copy: what is masked here stays as it is elsewhere
-		if _, known := w.g.originals[e.DeadLetter]; e.DeadLetter != "" && known {
+		if _, known := w.g.Originals[e.DeadLetter]; e.DeadLetter != "" && known {
 			w.queueReplayed(b, &e)
 			continue
 		}
-		if e.end.Kind == event.Dead {
-			spans := w.secrets.hide(&e)
+		if e.End.Kind == event.Dead {
+			spans := w.secrets.Hide(&e)
 			in.add(&e)
 			masked = append(masked, encode(spans))
-			ids, classes = append(ids, newID()), append(classes, string(e.end.Class))
-			reasons, notes = append(reasons, e.end.Reason), append(notes, clean(e.end.Note))
+			ids, classes = append(ids, newID()), append(classes, string(e.End.Class))
+			reasons, notes = append(reasons, e.End.Reason), append(notes, clean(e.End.Note))
 		}
 	}
 	if len(ids) == 0 {
@@ -115,15 +107,15 @@ func (w *writing) queueDead(b *pgx.Batch) {
 }
 
 // queueReplayed resolves a dead letter whose replay has ended, or lengthens its history.
-func (w *writing) queueReplayed(b *pgx.Batch, e *ended) {
-	w.secrets.hide(e)
-	entry := encode([]map[string]any{{"event": e.ID, "end": e.end.Kind, "reason": e.end.Reason, "note": e.end.Note, "outcome": e.result.Outcome}})
-	switch e.end.Kind {
+func (w *writing) queueReplayed(b *pgx.Batch, e *rule.Ended) {
+	w.secrets.Hide(e)
+	entry := encode([]map[string]any{{"event": e.ID, "end": e.End.Kind, "reason": e.End.Reason, "note": e.End.Note, "outcome": e.Result.Outcome}})
+	switch e.End.Kind {
 	case event.Retry:
 	case event.Dead:
 		b.Queue(`UPDATE trueup.dead_letters SET state = 'dead', replay_event = $2, updated_at = clock_timestamp(), class = $3, reason = $4, note = $5,
 				attempts = attempts || $6::jsonb, history = history || jsonb_set($7::jsonb, '{0,at}', to_jsonb(clock_timestamp()))
-			WHERE id = $1`, e.DeadLetter, e.ID, string(e.end.Class), e.end.Reason, clean(e.end.Note), encode(history(e)), entry)
+			WHERE id = $1`, e.DeadLetter, e.ID, string(e.End.Class), e.End.Reason, clean(e.End.Note), encode(e.History()), entry)
 	default:
 		b.Queue(`UPDATE trueup.dead_letters SET state = 'resolved', replay_event = $2, updated_at = clock_timestamp(),
 				history = history || jsonb_set($3::jsonb, '{0,at}', to_jsonb(clock_timestamp()))
@@ -135,8 +127,8 @@ func (w *writing) queueReplayed(b *pgx.Batch, e *ended) {
 func (w *writing) queueItems(b *pgx.Batch) {
 	var ids, ends, reasons []string
 	for _, e := range w.ends {
-		if e.Source == event.Replay && e.end.Kind != event.Retry {
-			ids, ends, reasons = append(ids, e.ID), append(ends, string(e.end.Kind)), append(reasons, e.end.Reason)
+		if e.Source == event.Replay && e.End.Kind != event.Retry {
+			ids, ends, reasons = append(ids, e.ID), append(ends, string(e.End.Kind)), append(reasons, e.End.Reason)
 		}
 	}
 	if len(ids) > 0 {

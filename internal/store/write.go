@@ -10,29 +10,29 @@ import (
 
 	"github.com/trueup/trueup/internal/event"
 	"github.com/trueup/trueup/internal/file"
+	"github.com/trueup/trueup/internal/rule"
 )
 
 // writing is the last third of a settlement: all that was decided, as bulk statements
 // in one round trip.
 type writing struct {
 	m     *mapping
-	g     *gathered
-	files []*filePlan
-	ends  []ended
-	asked []event.Pending
-	run   *repairing
+	g     *rule.Facts
+	files []*rule.FilePlan
+	ends  []rule.Ended
+	call  *rule.Call
 
-	secrets secrets
+	secrets rule.Secrets
 	clean   *Retention // a slice of clean-up rides along; nil: none does
 }
 
-func (w *writing) settled(asked int, due *time.Time) event.Settled {
-	out := event.Settled{NextDue: orZero(due), Ends: make(map[string]event.End, len(w.ends)), Already: asked - len(w.ends), Security: map[string]int{}}
+func (w *writing) settled(due *time.Time) event.Settled {
+	out := event.Settled{NextDue: orZero(due), Ends: make(map[string]event.End, len(w.ends)), Already: len(w.call.Pending) - len(w.ends), Security: map[string]int{}}
 	for _, e := range w.ends {
-		out.Ends[e.ID] = e.end
+		out.Ends[e.ID] = e.End
 	}
 	for _, f := range w.files {
-		for _, flag := range f.flags {
+		for _, flag := range f.Flags {
 			out.Security[flag]++
 		}
 	}
@@ -50,7 +50,7 @@ func (w *writing) send(ctx context.Context, tx pgx.Tx) (due *time.Time, err erro
 	w.queueItems(b)
 	w.queueFindings(b)
 	w.queueRepaired(b)
-	if len(w.asked) > 0 {
+	if len(w.call.Pending) > 0 {
 		b.Queue(`DELETE FROM trueup.trial_marks WHERE event_id = ANY($1)`, w.askedIDs())
 	}
 	if w.clean != nil {
@@ -63,8 +63,8 @@ func (w *writing) send(ctx context.Context, tx pgx.Tx) (due *time.Time, err erro
 // askedIDs are all events of the call. One that was over before has survived its trial,
 // too: only its envelope came again.
 func (w *writing) askedIDs() []string {
-	ids := make([]string, len(w.asked))
-	for i, p := range w.asked {
+	ids := make([]string, len(w.call.Pending))
+	for i, p := range w.call.Pending {
 		ids[i] = p.ID
 	}
 	return ids
@@ -92,19 +92,19 @@ type states struct {
 	open                                             []bool
 }
 
-func (s *states) add(f *filePlan) {
-	s.id = append(s.id, f.obs.FileID)
-	s.moves, s.remove = append(s.moves, f.do.moves()), append(s.remove, f.do.Remove)
-	s.present = append(s.present, f.obs.Present() && (f.do.Content || f.do.Adopt))
-	s.nominate, s.clears = append(s.nominate, f.do.Nominate), append(s.clears, f.do.Clear || f.do.Remove)
-	s.counts = append(s.counts, f.counts)
+func (s *states) add(f *rule.FilePlan) {
+	s.id = append(s.id, f.Obs.FileID)
+	s.moves, s.remove = append(s.moves, f.Do.Moves()), append(s.remove, f.Do.Remove)
+	s.present = append(s.present, f.Obs.Present() && (f.Do.Content || f.Do.Adopt))
+	s.nominate, s.clears = append(s.nominate, f.Do.Nominate), append(s.clears, f.Do.Clear || f.Do.Remove)
+	s.counts = append(s.counts, f.Counts)
 	var high *time.Time
 	var hash *int64
-	if f.obs.Present() && (f.do.Content || f.do.Adopt) {
-		high, hash = moment(f.obs.Snapshot.UpdatedAt), &f.was.Proposed
+	if f.Obs.Present() && (f.Do.Content || f.Do.Adopt) {
+		high, hash = moment(f.Obs.Snapshot.UpdatedAt), &f.Was.Proposed
 	}
-	s.high, s.hash, s.why = append(s.high, high), append(s.hash, hash), append(s.why, string(f.do.Reason))
-	o := f.owner
+	s.high, s.hash, s.why = append(s.high, high), append(s.hash, hash), append(s.why, string(f.Do.Reason))
+	o := f.Owner
 	s.owner, s.kind, s.open = append(s.owner, o.User), append(s.kind, string(o.Kind)), append(s.open, o.Open)
 	s.ownerAt, s.ownerEvent = append(s.ownerAt, moment(o.At)), append(s.ownerEvent, orNull(o.Event))
 	s.ticket = append(s.ticket, orNull(o.Ticket))
@@ -117,11 +117,12 @@ func (s *states) add(f *filePlan) {
 
 func ptr[T any](v T) *T { return &v }
 
-func orNull(s string) *string {
-	if s == "" {
+// orNull is NULL for a zero.
+func orNull[T comparable](v T) *T {
+	if v == *new(T) {
 		return nil
 	}
-	return &s
+	return &v
 }
 
 func (s *states) args() []any {
@@ -161,8 +162,8 @@ func (w *writing) queueStates(b *pgx.Batch) {
 	var fresh, known states
 	for _, f := range w.files {
 		switch {
-		case !f.writes():
-		case f.was.Known:
+		case !f.Writes():
+		case f.Was.Known:
 			known.add(f)
 		default:
 			fresh.add(f)
@@ -207,8 +208,8 @@ type rowset struct {
 	snaps      []*file.Snapshot
 }
 
-func (r *rowset) add(f *filePlan) {
-	r.ids, r.users, r.snaps = append(r.ids, f.obs.FileID), append(r.users, f.owner.User), append(r.snaps, f.obs.Snapshot)
+func (r *rowset) add(f *rule.FilePlan) {
+	r.ids, r.users, r.snaps = append(r.ids, f.Obs.FileID), append(r.users, f.Owner.User), append(r.snaps, f.Obs.Snapshot)
 }
 
 // queueRows writes the live rows. A removal is a statement of its own after the
@@ -218,13 +219,13 @@ func (w *writing) queueRows(b *pgx.Batch) {
 	var remove []string
 	for _, f := range w.files {
 		switch {
-		case f.do.Remove:
-			remove = append(remove, f.obs.FileID)
-		case f.do.Content && f.was.Live:
+		case f.Do.Remove:
+			remove = append(remove, f.Obs.FileID)
+		case f.Do.Content && f.Was.Live:
 			update.add(f)
-		case f.do.Content:
+		case f.Do.Content:
 			insert.add(f)
-		case f.do.User:
+		case f.Do.User:
 			user.add(f)
 		}
 	}
@@ -247,7 +248,7 @@ func (w *writing) queueRows(b *pgx.Batch) {
 func (w *writing) queueFuse(b *pgx.Batch) {
 	n := 0
 	for _, f := range w.files {
-		if f.counts {
+		if f.Counts {
 			n++
 		}
 	}
@@ -257,8 +258,8 @@ func (w *writing) queueFuse(b *pgx.Batch) {
 	b.Queue(`INSERT INTO trueup.fuse_hours AS h (hour, candidates) VALUES (date_trunc('hour', clock_timestamp()), $1)
 		ON CONFLICT (hour) DO UPDATE SET candidates = h.candidates + excluded.candidates`, n)
 	b.Queue(`DELETE FROM trueup.fuse_hours WHERE hour < clock_timestamp() - interval '3 days'`)
-	if w.g.latched {
+	if w.g.Latched {
 		b.Queue(`UPDATE trueup.fuse SET latched_at = clock_timestamp(), why = $1 WHERE latched_at IS NULL`,
-			fmt.Sprintf("%d files without a signed deletion answered 404 within a day", w.g.candidates+int64(n)))
+			rule.LatchedBy(w.g.Candidates+int64(n)))
 	}
 }

@@ -1,4 +1,4 @@
-package store
+package rule
 
 import (
 	"testing"
@@ -13,15 +13,15 @@ func TestOrder(t *testing.T) {
 	now := time.Date(2026, 5, 1, 10, 0, 0, 0, time.UTC)
 	high := now.Add(-time.Hour)
 	ours := int64(1)
-	user := func(u string) owning { return owning{Owner: file.Owner{User: u, Kind: file.Claimed}} }
+	user := func(u string) Owning { return Owning{Owner: file.Owner{User: u, Kind: file.Claimed}} }
 	type at struct {
-		standing
-		world
+		Standing
+		World
 	}
 	// A live, settled row of ann's with content 1; observed: content 1 at `high`.
 	live := func(tune ...func(*at)) at {
-		a := at{standing: standing{FileID: "f", Known: true, Seen: 10, High: high, Hash: &ours, Live: true, LiveUser: "ann", LiveHash: 1, Proposed: 1,
-			Owner: user("ann"), Now: now}, world: world{AbsentConfirm: time.Minute, Canary: true}}
+		a := at{Standing: Standing{FileID: "f", Known: true, Seen: 10, High: high, Hash: &ours, Live: true, LiveUser: "ann", LiveHash: 1, Proposed: 1,
+			Owner: user("ann"), Now: now}, World: World{AbsentConfirm: time.Minute, Canary: true}}
 		for _, f := range tune {
 			f(&a)
 		}
@@ -32,7 +32,7 @@ func TestOrder(t *testing.T) {
 	drift := func(a *at) { a.LiveUser = "eve" }
 	missing := func(a *at) { a.Live, a.LiveUser, a.LiveHash = false, "", 0 }
 	gone := func(a *at) { missing(a); a.Gone, a.Hash = true, nil }
-	unknown := func(a *at) { a.Known, a.Seen, a.High, a.Hash, a.Owner = false, 0, time.Time{}, nil, owning{} }
+	unknown := func(a *at) { a.Known, a.Seen, a.High, a.Hash, a.Owner = false, 0, time.Time{}, nil, Owning{} }
 	never := func(a *at) { unknown(a); missing(a) }
 	suspect := func(ago time.Duration) func(*at) {
 		return func(a *at) { a.Suspect, a.SuspectAt, a.SuspectFence = true, now.Add(-ago), 10 }
@@ -52,36 +52,36 @@ func TestOrder(t *testing.T) {
 	}
 	later, earlier := high.Add(time.Second), high.Add(-time.Second)
 
-	again := func(reason file.Reason) change { return change{Outcome: file.LookAgain, Reason: reason} }
-	applied := func(reason file.Reason) change {
-		return change{Outcome: file.Applied, Reason: reason, Content: true}
+	again := func(reason file.Reason) Change { return Change{Outcome: file.LookAgain, Reason: reason} }
+	applied := func(reason file.Reason) Change {
+		return Change{Outcome: file.Applied, Reason: reason, Content: true}
 	}
-	clears := func(c change) change { c.Clear = true; return c }
-	userOnly := change{Outcome: file.Applied, Reason: file.ReasonRepaired, User: true}
-	same := change{Outcome: file.Unchanged, Reason: file.ReasonSame}
-	cleared := change{Outcome: file.Applied, Reason: file.ReasonCleared, Clear: true}
-	nominated := change{Outcome: file.LookAgain, Reason: file.ReasonNominated, Nominate: true, Wait: time.Minute}
-	removed := func(reason file.Reason) change {
-		return change{Outcome: file.Tombstoned, Reason: reason, Remove: true}
+	clears := func(c Change) Change { c.Clear = true; return c }
+	userOnly := Change{Outcome: file.Applied, Reason: file.ReasonRepaired, User: true}
+	same := Change{Outcome: file.Unchanged, Reason: file.ReasonSame}
+	cleared := Change{Outcome: file.Applied, Reason: file.ReasonCleared, Clear: true}
+	nominated := Change{Outcome: file.LookAgain, Reason: file.ReasonNominated, Nominate: true, Wait: time.Minute}
+	removed := func(reason file.Reason) Change {
+		return Change{Outcome: file.Tombstoned, Reason: reason, Remove: true}
 	}
 
 	for _, c := range []struct {
 		name string
 		at   at
 		obs  file.Observation
-		want change
+		want Change
 	}{
 		{"LookUpAddsAFileNeverSeen", live(never), alone(high), applied(file.ReasonAdded)},
 		{"HitAddsAFileNeverSeen", live(never), hit(high), applied(file.ReasonAdded)},
-		{"LookUpAdoptsAnEqualRow", live(unknown), alone(high), change{Outcome: file.Applied, Reason: file.ReasonAdopted, Adopt: true}},
-		{"LookUpAdoptsAndCorrectsARow", live(unknown, differs), alone(high), change{Outcome: file.Applied, Reason: file.ReasonAdopted, Adopt: true, Content: true}},
-		{"HitRaisesAnAdoptedRow", live(unknown, differs), hit(high), change{Outcome: file.Applied, Reason: file.ReasonAdopted, Adopt: true, Content: true}},
+		{"LookUpAdoptsAnEqualRow", live(unknown), alone(high), Change{Outcome: file.Applied, Reason: file.ReasonAdopted, Adopt: true}},
+		{"LookUpAdoptsAndCorrectsARow", live(unknown, differs), alone(high), Change{Outcome: file.Applied, Reason: file.ReasonAdopted, Adopt: true, Content: true}},
+		{"HitRaisesAnAdoptedRow", live(unknown, differs), hit(high), Change{Outcome: file.Applied, Reason: file.ReasonAdopted, Adopt: true, Content: true}},
 		{"NothingOnAnEqualLookUp", live(), alone(high), same},
 		{"NothingOnAnEqualOverlappingLookUp", live(), beside(high), same},
 		{"NothingOnAnEqualHit", live(), hit(high), same},
 
 		{"LookUpRaises", live(differs), alone(later), applied(file.ReasonRaised)},
-		{"LookUpGoesBackAndAsksOnceMore", live(differs), alone(earlier), change{Outcome: file.Applied, Reason: file.ReasonRegressed, Content: true, Wait: regressedWait}},
+		{"LookUpGoesBackAndAsksOnceMore", live(differs), alone(earlier), Change{Outcome: file.Applied, Reason: file.ReasonRegressed, Content: true, Wait: RegressedWait}},
 		{"LookUpRepairsACorruptedRow", live(corrupted), alone(high), applied(file.ReasonRepaired)},
 		{"LookUpRepairsADeletedRow", live(missing), alone(high), applied(file.ReasonRepaired)},
 		{"LookUpRaisesADeletedRow", live(missing, differs), alone(later), applied(file.ReasonRaised)},
@@ -111,21 +111,21 @@ func TestOrder(t *testing.T) {
 		{"OverlappingLookUpClearsThoughItMayNotDecide", live(suspect(time.Second), differs), beside(earlier), clears(again(file.ReasonStaleHit))},
 		{"OverlappingLookUpPutsBackAndClears", live(suspect(time.Second), missing), beside(high), clears(applied(file.ReasonRepaired))},
 
-		{"AbsenceOfAFileNeverSeenWritesNothing", live(never), absent(11, now), change{Outcome: file.Unchanged, Reason: file.ReasonNotFound}},
+		{"AbsenceOfAFileNeverSeenWritesNothing", live(never), absent(11, now), Change{Outcome: file.Unchanged, Reason: file.ReasonNotFound}},
 		{"AnnouncedAbsenceOfAFileNeverSeen", live(never, announced), absent(11, now), removed(file.ReasonAnnounced)},
 		{"AnnouncedAbsenceNeedsACanary", live(never, announced, noCanary), absent(11, now), again(file.ReasonNoCanary)},
-		{"AbsenceOfATombstone", live(gone), absent(11, now), change{Outcome: file.Unchanged, Reason: file.ReasonGone}},
+		{"AbsenceOfATombstone", live(gone), absent(11, now), Change{Outcome: file.Unchanged, Reason: file.ReasonGone}},
 		{"AbsenceUnderARowSomebodyPutOnATombstone", live(gone, func(a *at) { a.Live = true }), absent(11, now), nominated},
 		{"OverlappingAbsence", live(), absent(10, now), again(file.ReasonStaleHit)},
 		{"OverlappingAnnouncedAbsence", live(announced), absent(10, now), again(file.ReasonStaleHit)},
 		{"FirstAbsenceNominates", live(), absent(11, now), nominated},
 		{"FirstAbsenceOfADeletedRowNominates", live(missing), absent(11, now), nominated},
 		{"FirstAbsenceOfAnUnknownRowAdoptsAndNominates", live(unknown), absent(11, now),
-			change{Outcome: file.LookAgain, Reason: file.ReasonNominated, Nominate: true, Adopt: true, Wait: time.Minute}},
+			Change{Outcome: file.LookAgain, Reason: file.ReasonNominated, Nominate: true, Adopt: true, Wait: time.Minute}},
 		{"OneAbsenceAfterAnAnnouncement", live(announced), absent(11, now), removed(file.ReasonAnnounced)},
 		{"AnnouncedAbsenceOfALiveFileNeedsACanary", live(announced, noCanary), absent(11, now), again(file.ReasonNoCanary)},
 		{"AnnouncementsPassALatchedFuse", live(announced, latched), absent(11, now), removed(file.ReasonAnnounced)},
-		{"SecondAbsenceTooSoon", live(suspect(20 * time.Second)), absent(11, now), change{Outcome: file.LookAgain, Reason: file.ReasonTooSoon, Wait: 40 * time.Second}},
+		{"SecondAbsenceTooSoon", live(suspect(20 * time.Second)), absent(11, now), Change{Outcome: file.LookAgain, Reason: file.ReasonTooSoon, Wait: 40 * time.Second}},
 		{"SecondAbsenceWhoseFenceIsTooOld", live(suspect(2 * time.Minute)), absent(11, now.Add(-90*time.Second)), again(file.ReasonTooSoon)},
 		{"SecondAbsenceConfirms", live(suspect(time.Minute)), absent(11, now), removed(file.ReasonConfirmed)},
 		{"ConfirmationNeedsACanary", live(suspect(time.Minute), noCanary), absent(11, now), again(file.ReasonNoCanary)},
@@ -134,7 +134,7 @@ func TestOrder(t *testing.T) {
 		{"ASuspicionJustNotTooOldConfirms", live(suspect(20 * time.Minute)), absent(11, now), removed(file.ReasonConfirmed)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := order(&c.obs, &c.at.standing, c.at.world); got != c.want {
+			if got := Order(&c.obs, &c.at.Standing, c.at.World); got != c.want {
 				t.Errorf("got  %+v\nwant %+v", got, c.want)
 			}
 		})
@@ -143,11 +143,11 @@ func TestOrder(t *testing.T) {
 
 func TestAHitAnswersOnlySomeEvents(t *testing.T) {
 	up := time.Date(2026, 5, 1, 10, 0, 0, 0, time.UTC)
-	news := change{Outcome: file.Applied, Reason: file.ReasonRaised}
-	same := change{Outcome: file.Unchanged, Reason: file.ReasonSame}
+	news := Change{Outcome: file.Applied, Reason: file.ReasonRaised}
+	same := Change{Outcome: file.Unchanged, Reason: file.ReasonSame}
 	for _, c := range []struct {
 		name string
-		do   change
+		do   Change
 		ev   evented
 		want bool
 	}{

@@ -1,4 +1,4 @@
-package store
+package rule
 
 import (
 	"testing"
@@ -57,7 +57,7 @@ func TestAFindingFollowsItsEvent(t *testing.T) {
 		{"AnAdoptedRow", run.Adopted, here, applied(file.ReasonAdopted), end(event.Done, "adopted"), run.Repaired, "adopted"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			status, reason := becomes(c.kind, &ended{obs: c.saw, result: c.result, end: c.end})
+			status, reason := Becomes(c.kind, &Ended{Obs: c.saw, Result: c.result, End: c.end})
 			if status != c.status || reason != c.reason {
 				t.Errorf("got %s/%s, want %s/%s", status, reason, c.status, c.reason)
 			}
@@ -70,39 +70,39 @@ func TestAFindingFollowsItsEvent(t *testing.T) {
 func TestWhatIsApproved(t *testing.T) {
 	now := time.Date(2026, 5, 1, 10, 0, 0, 0, time.UTC)
 	ours := int64(1)
-	line := func(expected, accepted bool) lineOfRun {
-		return lineOfRun{runID: "r", fileID: "f", kind: run.Orphaned, expected: expected, accepted: accepted}
+	line := func(expected, accepted bool) FindingLine {
+		return FindingLine{RunID: "r", FileID: "f", Kind: run.Orphaned, Expected: expected, Accepted: accepted}
 	}
 	for _, c := range []struct {
 		name            string
-		line            lineOfRun
+		line            FindingLine
 		eventID         string
 		latched, second bool
 		counts          bool
 		reason          file.Reason
 	}{
-		{"NothingCounts", lineOfRun{}, "e", false, false, true, file.ReasonNominated},
+		{"NothingCounts", FindingLine{}, "e", false, false, true, file.ReasonNominated},
 		{"ExpectedDoesNotCount", line(true, false), "e", false, false, false, file.ReasonNominated},
 		{"AcceptedCounts", line(false, true), "e", false, false, true, file.ReasonNominated},
 		{"AnotherEventOfTheFileCounts", line(true, true), "other", false, false, true, file.ReasonNominated},
-		{"TheLineOfAnotherFileCounts", lineOfRun{runID: "r", fileID: "g", expected: true, accepted: true}, "e", false, false, true, file.ReasonNominated},
+		{"TheLineOfAnotherFileCounts", FindingLine{RunID: "r", FileID: "g", Expected: true, Accepted: true}, "e", false, false, true, file.ReasonNominated},
 		{"ExpectedNeedsACanary", line(true, false), "e", false, true, false, file.ReasonNoCanary},
 		{"AcceptedNeedsNone", line(false, true), "e", false, true, false, file.ReasonConfirmed},
 		{"ALatchedFuseStopsBoth", line(true, true), "e", true, true, false, file.ReasonFuseLatched},
-		{"NotAcceptedNeedsACanary", lineOfRun{}, "e", false, true, false, file.ReasonNoCanary},
+		{"NotAcceptedNeedsACanary", FindingLine{}, "e", false, true, false, file.ReasonNoCanary},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := &standing{FileID: "f", Known: true, Seen: 10, Hash: &ours, Live: true, LiveHash: 1, Proposed: 1, Now: now}
+			s := &Standing{FileID: "f", Known: true, Seen: 10, Hash: &ours, Live: true, LiveHash: 1, Proposed: 1, Now: now}
 			if c.second {
 				s.Suspect, s.SuspectAt, s.SuspectFence = true, now.Add(-2*time.Minute), 9
 			}
-			g := newGathered()
-			g.standings["f"], g.lines["e"], g.latched = s, c.line, c.latched
+			g := NewFacts()
+			g.Standings["f"], g.Lines["e"], g.Latched = s, c.line, c.latched
 			p := event.Pending{Event: event.Event{ID: c.eventID, FileID: "f", Source: event.Reconcile, Kind: event.KindRecheck}}
 			o := file.Observation{FileID: "f", How: file.LookUp, Fence: file.Fence{Number: 11, At: now}, Status: 404}
-			files := planFiles(newSettlement(1, []event.Pending{p}, []file.Observation{o}, nil), rules{absentConfirm: time.Minute, claimWindow: time.Hour, ownership: ByClaim}, g)
-			if f := files[0]; f.counts != c.counts || f.do.Reason != c.reason {
-				t.Errorf("counts %v, %s; want %v, %s", f.counts, f.do.Reason, c.counts, c.reason)
+			files := Plan(NewCall([]event.Pending{p}, []file.Observation{o}, nil), Settings{AbsentConfirm: time.Minute, ClaimWindow: time.Hour, Ownership: ByClaim}, g)
+			if f := files[0]; f.Counts != c.counts || f.Do.Reason != c.reason {
+				t.Errorf("counts %v, %s; want %v, %s", f.Counts, f.Do.Reason, c.counts, c.reason)
 			}
 		})
 	}

@@ -1,4 +1,4 @@
-package store
+package rule
 
 import (
 	"slices"
@@ -19,18 +19,18 @@ const (
 
 // Flags that evidence leaves on a file; each is noted and counted once per file.
 const (
-	flagTicketConflict = "ticket_conflict"
-	flagTicketReused   = "ticket_reused"
-	flagProofMissing   = "proof_missing"
-	flagClaimRefused   = "claim_refused"
+	FlagTicketConflict = "ticket_conflict"
+	FlagTicketReused   = "ticket_reused"
+	FlagProofMissing   = "proof_missing"
+	FlagClaimRefused   = "claim_refused"
 )
 
-// claimSkew is how far before a file's creation a report of it may seem to have been
+// ClaimSkew is how far before a file's creation a report of it may seem to have been
 // accepted: clocks differ.
-const claimSkew = 5 * time.Minute
+const ClaimSkew = 5 * time.Minute
 
-// owning is a file's owner and what that rests on.
-type owning struct {
+// Owning is a file's owner and what that rests on.
+type Owning struct {
 	file.Owner
 	// At and Event are of the winning claim.
 	At    time.Time
@@ -41,22 +41,22 @@ type owning struct {
 	Flags  []string
 }
 
-// claim is one client report as evidence.
-type claim struct {
+// Claim is one client report as evidence.
+type Claim struct {
 	User  string
 	At    time.Time
 	Event string
 }
 
-func (c claim) before(d claim) bool {
+func (c Claim) before(d Claim) bool {
 	if !c.At.Equal(d.At) {
 		return c.At.Before(d.At)
 	}
 	return c.Event < d.Event
 }
 
-// evidence is all that one call says about a file's owner.
-type evidence struct {
+// Evidence is all that one call says about a file's owner.
+type Evidence struct {
 	Mode   Ownership
 	Window time.Duration
 	// ByID: the observation was a look-up; only that can tell that a ticket vanished.
@@ -65,12 +65,12 @@ type evidence struct {
 	Reused       bool // another file rests on the same ticket
 	FirstVersion bool
 	CreatedAt    time.Time
-	Claims       []claim
+	Claims       []Claim
 }
 
-// decideOwner applies evidence: the ticket first, then the claims, earliest first. It
+// DecideOwner applies evidence: the ticket first, then the claims, earliest first. It
 // is pure, and the order of the claims does not matter.
-func decideOwner(k owning, e evidence) owning {
+func DecideOwner(k Owning, e Evidence) Owning {
 	k.Flags = slices.Clone(k.Flags)
 	k = decideTicket(k, e)
 	if e.Mode == ByClaim && k.claimable(e.Proof) {
@@ -80,13 +80,13 @@ func decideOwner(k owning, e evidence) owning {
 	}
 	for _, c := range e.Claims {
 		if c.User != k.User {
-			k.flag(flagClaimRefused)
+			k.flag(FlagClaimRefused)
 		}
 	}
 	return k
 }
 
-func (k *owning) flag(f string) {
+func (k *Owning) flag(f string) {
 	if !slices.Contains(k.Flags, f) {
 		k.Flags = append(k.Flags, f)
 		slices.Sort(k.Flags)
@@ -94,37 +94,37 @@ func (k *owning) flag(f string) {
 }
 
 // decideTicket lets a ticket own what nobody owns; everything later is only flagged.
-func decideTicket(k owning, e evidence) owning {
+func decideTicket(k Owning, e Evidence) Owning {
 	switch p := e.Proof; {
 	case p.Conflict:
-		k.flag(flagTicketConflict)
-	case p.User != "" && k.Kind == file.Unowned && !slices.Contains(k.Flags, flagTicketConflict):
+		k.flag(FlagTicketConflict)
+	case p.User != "" && k.Kind == file.Unowned && !slices.Contains(k.Flags, FlagTicketConflict):
 		k.Owner, k.Ticket = file.Owner{User: p.User, Kind: file.Proven}, p.Ticket
 		if e.Reused {
-			k.flag(flagTicketReused)
+			k.flag(FlagTicketReused)
 		}
 	case p.User != "" && p.User != k.User:
-		k.flag(flagTicketConflict)
+		k.flag(FlagTicketConflict)
 	case p.User == "" && e.ByID && k.Kind == file.Proven && k.Ticket != "":
-		k.flag(flagProofMissing)
+		k.flag(FlagProofMissing)
 	}
 	return k
 }
 
 // claimable: no ticket is or was there, and nothing stronger than a claim owns it.
-func (k *owning) claimable(p file.Proof) bool {
-	return p.User == "" && !p.Conflict && k.Ticket == "" && !slices.Contains(k.Flags, flagTicketConflict) &&
+func (k *Owning) claimable(p file.Proof) bool {
+	return p.User == "" && !p.Conflict && k.Ticket == "" && !slices.Contains(k.Flags, FlagTicketConflict) &&
 		(k.Kind == file.Unowned || k.Kind == file.Claimed)
 }
 
 // decideClaim lets an earlier claim displace a later one.
-func decideClaim(k owning, c claim, e evidence) owning {
-	age := micros(c.At).Sub(micros(e.CreatedAt))
-	if !e.FirstVersion && !k.Open || age < -claimSkew || age > e.Window {
+func decideClaim(k Owning, c Claim, e Evidence) Owning {
+	age := Micros(c.At).Sub(Micros(e.CreatedAt))
+	if !e.FirstVersion && !k.Open || age < -ClaimSkew || age > e.Window {
 		return k
 	}
 	k.Open = true
-	if k.Kind == file.Claimed && !c.before(claim{At: k.At, Event: k.Event}) {
+	if k.Kind == file.Claimed && !c.before(Claim{At: k.At, Event: k.Event}) {
 		return k
 	}
 	k.Owner, k.At, k.Event = file.Owner{User: c.User, Kind: file.Claimed}, c.At, c.Event

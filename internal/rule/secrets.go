@@ -1,4 +1,4 @@
-package store
+package rule
 
 import (
 	"bytes"
@@ -11,11 +11,11 @@ import (
 // shortestSecret: anything shorter would mask ordinary text.
 const shortestSecret = 8
 
-// secrets are the values that no dead letter may hold.
-type secrets [][]byte
+// Secrets are the values that no dead letter may hold.
+type Secrets [][]byte
 
-func newSecrets(all [][]byte) secrets {
-	var out secrets
+func NewSecrets(all [][]byte) Secrets {
+	var out Secrets
 	for _, s := range all {
 		if len(s) >= shortestSecret {
 			out = append(out, bytes.Clone(s))
@@ -25,7 +25,7 @@ func newSecrets(all [][]byte) secrets {
 }
 
 // find returns where b holds a secret: sorted, apart from each other.
-func (s secrets) find(b []byte) []event.Span {
+func (s Secrets) find(b []byte) []event.Span {
 	var all []event.Span
 	for _, secret := range s {
 		for from := 0; ; {
@@ -49,9 +49,9 @@ func (s secrets) find(b []byte) []event.Span {
 	return out
 }
 
-// mask returns b with every secret replaced by as many '*', and where they were. Without
+// Mask returns b with every secret replaced by as many '*', and where they were. Without
 // a secret it is b itself.
-func (s secrets) mask(b []byte) ([]byte, []event.Span) {
+func (s Secrets) Mask(b []byte) ([]byte, []event.Span) {
 	spans := s.find(b)
 	if len(spans) == 0 {
 		return b, []event.Span{}
@@ -65,41 +65,41 @@ func (s secrets) mask(b []byte) ([]byte, []event.Span) {
 	return out, spans
 }
 
-func (s secrets) text(t string) string {
-	b, spans := s.mask([]byte(t))
+func (s Secrets) Text(t string) string {
+	b, spans := s.Mask([]byte(t))
 	if len(spans) == 0 {
 		return t
 	}
 	return string(b)
 }
 
-func (s secrets) headers(h map[string]string) map[string]string {
+func (s Secrets) headers(h map[string]string) map[string]string {
 	out := make(map[string]string, len(h))
 	for k, v := range h {
-		out[k] = s.text(v)
+		out[k] = s.Text(v)
 	}
 	return out
 }
 
-func (s secrets) attempts(all []event.Attempt) []event.Attempt {
+func (s Secrets) attempts(all []event.Attempt) []event.Attempt {
 	out := slices.Clone(all)
 	for i := range out {
-		out[i].Excerpt = s.text(out[i].Excerpt)
+		out[i].Excerpt = s.Text(out[i].Excerpt)
 	}
 	return out
 }
 
-// hide masks the secrets in everything of the event that becomes part of a dead letter,
+// Hide masks the secrets in everything of the event that becomes part of a dead letter,
 // and returns where the body held them.
-func (s secrets) hide(e *ended) []event.Span {
+func (s Secrets) Hide(e *Ended) []event.Span {
 	var spans []event.Span
-	e.Body, spans = s.mask(e.Body)
+	e.Body, spans = s.Mask(e.Body)
 	if len(s) == 0 {
 		return spans
 	}
-	e.Headers, e.Attempts, e.end.Note = s.headers(e.Headers), s.attempts(e.Attempts), s.text(e.end.Note)
-	if e.end.Attempt != nil {
-		e.end.Attempt = &s.attempts([]event.Attempt{*e.end.Attempt})[0]
+	e.Headers, e.Attempts, e.End.Note = s.headers(e.Headers), s.attempts(e.Attempts), s.Text(e.End.Note)
+	if e.End.Attempt != nil {
+		e.End.Attempt = &s.attempts([]event.Attempt{*e.End.Attempt})[0]
 	}
 	return spans
 }

@@ -1,4 +1,4 @@
-package store
+package rule
 
 import (
 	"time"
@@ -6,9 +6,9 @@ import (
 	"github.com/trueup/trueup/internal/file"
 )
 
-// standing is what the database holds about one file, read in one snapshot, with the
+// Standing is what the database holds about one file, read in one snapshot, with the
 // hash of what is proposed for it beside.
-type standing struct {
+type Standing struct {
 	FileID string
 	// Known: file_state has a line. Without one everything down to Ticket is zero.
 	Known        bool
@@ -20,7 +20,7 @@ type standing struct {
 	SuspectFence int64
 	SuspectAt    time.Time
 	CountedAt    time.Time
-	Owner        owning
+	Owner        Owning
 	// Live: a row stands in imagekit_files, whatever file_state says.
 	Live     bool
 	LiveUser string
@@ -32,16 +32,16 @@ type standing struct {
 }
 
 // same reports whether the row's content is the proposed one.
-func (s *standing) same() bool { return s.Live && s.LiveHash == s.Proposed }
+func (s *Standing) same() bool { return s.Live && s.LiveHash == s.Proposed }
 
 // ours reports whether the proposed content is what we wrote last.
-func (s *standing) ours() bool { return s.Hash != nil && *s.Hash == s.Proposed }
+func (s *Standing) ours() bool { return s.Hash != nil && *s.Hash == s.Proposed }
 
 // drifted reports whether somebody else changed the row's user_id.
-func (s *standing) drifted() bool { return s.Known && s.Live && s.LiveUser != s.Owner.User }
+func (s *Standing) drifted() bool { return s.Known && s.Live && s.LiveUser != s.Owner.User }
 
-// world is what an absence is judged by besides the file itself.
-type world struct {
+// World is what an absence is judged by besides the file itself.
+type World struct {
 	// AbsentConfirm is how long after its nomination a file may be removed.
 	AbsentConfirm time.Duration
 	// Announced: a signed file.deleted of this file is among the call's events.
@@ -52,8 +52,8 @@ type world struct {
 	Latched bool
 }
 
-// change is what the order rule lets one observation do to one file.
-type change struct {
+// Change is what the order rule lets one observation do to one file.
+type Change struct {
 	Outcome file.Outcome
 	Reason  file.Reason
 	Wait    time.Duration
@@ -67,17 +67,17 @@ type change struct {
 	Clear, Nominate, Remove bool
 }
 
-// moves reports whether the change is one that raises `seen`.
-func (c change) moves() bool {
+// Moves reports whether the change is one that raises `seen`.
+func (c Change) Moves() bool {
 	return c.Content || c.User || c.Adopt || c.Clear || c.Nominate || c.Remove
 }
 
-// regressedWait is how long after content went back it is asked once more.
-const regressedWait = 5 * time.Second
+// RegressedWait is how long after content went back it is asked once more.
+const RegressedWait = 5 * time.Second
 
-// order is the order rule: what the observation may do to what stands there. It is
+// Order is the order rule: what the observation may do to what stands there. It is
 // pure; the caller applies it under the file's lock.
-func order(o *file.Observation, s *standing, w world) change {
+func Order(o *file.Observation, s *Standing, w World) Change {
 	if o.Present() {
 		return orderPresent(o, s)
 	}
@@ -85,18 +85,18 @@ func order(o *file.Observation, s *standing, w world) change {
 }
 
 // decisive: the look-up began after all that the row knows (rule 1).
-func decisive(o *file.Observation, s *standing) bool {
+func decisive(o *file.Observation, s *Standing) bool {
 	return o.How == file.LookUp && o.Fence.Number > s.Seen
 }
 
-func orderPresent(o *file.Observation, s *standing) change {
+func orderPresent(o *file.Observation, s *Standing) Change {
 	switch {
 	case !s.Known && !s.Live:
-		return change{Outcome: file.Applied, Reason: file.ReasonAdded, Content: true}
+		return Change{Outcome: file.Applied, Reason: file.ReasonAdded, Content: true}
 	case !s.Known:
-		return change{Outcome: file.Applied, Reason: file.ReasonAdopted, Adopt: true, Content: !s.same()}
+		return Change{Outcome: file.Applied, Reason: file.ReasonAdopted, Adopt: true, Content: !s.same()}
 	case s.same() && !s.drifted() && !s.Suspect && !s.Gone:
-		return change{Outcome: file.Unchanged, Reason: file.ReasonSame}
+		return Change{Outcome: file.Unchanged, Reason: file.ReasonSame}
 	case decisive(o, s):
 		return orderAlone(o, s)
 	default:
@@ -105,9 +105,9 @@ func orderPresent(o *file.Observation, s *standing) change {
 }
 
 // orderAlone is rule 1: the look-up decides, whatever it says.
-func orderAlone(o *file.Observation, s *standing) change {
-	at := micros(o.Snapshot.UpdatedAt)
-	c := change{Outcome: file.Applied, Clear: s.Suspect, Content: true}
+func orderAlone(o *file.Observation, s *Standing) Change {
+	at := Micros(o.Snapshot.UpdatedAt)
+	c := Change{Outcome: file.Applied, Clear: s.Suspect, Content: true}
 	switch {
 	case s.Gone:
 		c.Reason = file.ReasonRevived
@@ -118,7 +118,7 @@ func orderAlone(o *file.Observation, s *standing) change {
 	case s.ours():
 		c.Reason = file.ReasonRepaired
 	case at.Before(s.High):
-		c.Reason, c.Wait = file.ReasonRegressed, regressedWait
+		c.Reason, c.Wait = file.ReasonRegressed, RegressedWait
 	case at.After(s.High):
 		c.Reason = file.ReasonRaised
 	default:
@@ -129,59 +129,59 @@ func orderAlone(o *file.Observation, s *standing) change {
 
 // orderBeside is rule 2: a hit, or a look-up that overlaps what is known. It may raise
 // a live row or put back what we wrote last; a 200 by id also ends a suspicion.
-func orderBeside(o *file.Observation, s *standing) change {
+func orderBeside(o *file.Observation, s *Standing) Change {
 	clearing := s.Suspect && o.How == file.LookUp
-	again := change{Outcome: file.LookAgain, Reason: file.ReasonStaleHit, Clear: clearing}
+	again := Change{Outcome: file.LookAgain, Reason: file.ReasonStaleHit, Clear: clearing}
 	switch {
 	case s.Gone:
 		return again
-	case s.Live && micros(o.Snapshot.UpdatedAt).After(s.High):
-		return change{Outcome: file.Applied, Reason: file.ReasonRaised, Content: true, Clear: s.Suspect}
+	case s.Live && Micros(o.Snapshot.UpdatedAt).After(s.High):
+		return Change{Outcome: file.Applied, Reason: file.ReasonRaised, Content: true, Clear: s.Suspect}
 	case s.ours() && s.same() && s.drifted():
-		return change{Outcome: file.Applied, Reason: file.ReasonRepaired, User: true, Clear: clearing}
+		return Change{Outcome: file.Applied, Reason: file.ReasonRepaired, User: true, Clear: clearing}
 	case s.ours() && !s.same():
-		return change{Outcome: file.Applied, Reason: file.ReasonRepaired, Content: true, Clear: clearing}
+		return Change{Outcome: file.Applied, Reason: file.ReasonRepaired, Content: true, Clear: clearing}
 	case clearing && s.same() && !s.drifted():
-		return change{Outcome: file.Applied, Reason: file.ReasonCleared, Clear: true}
+		return Change{Outcome: file.Applied, Reason: file.ReasonCleared, Clear: true}
 	default:
 		return again
 	}
 }
 
 // orderAbsent is rule 3.
-func orderAbsent(o *file.Observation, s *standing, w world) change {
+func orderAbsent(o *file.Observation, s *Standing, w World) Change {
 	switch {
 	case !s.Known && !s.Live && !w.Announced:
-		return change{Outcome: file.Unchanged, Reason: file.ReasonNotFound}
+		return Change{Outcome: file.Unchanged, Reason: file.ReasonNotFound}
 	case s.Gone && !s.Live:
-		return change{Outcome: file.Unchanged, Reason: file.ReasonGone}
+		return Change{Outcome: file.Unchanged, Reason: file.ReasonGone}
 	case (s.Known || s.Live) && !decisive(o, s):
-		return change{Outcome: file.LookAgain, Reason: file.ReasonStaleHit}
+		return Change{Outcome: file.LookAgain, Reason: file.ReasonStaleHit}
 	case w.Announced && w.Canary:
-		return change{Outcome: file.Tombstoned, Reason: file.ReasonAnnounced, Remove: true}
+		return Change{Outcome: file.Tombstoned, Reason: file.ReasonAnnounced, Remove: true}
 	case w.Announced:
-		return change{Outcome: file.LookAgain, Reason: file.ReasonNoCanary}
+		return Change{Outcome: file.LookAgain, Reason: file.ReasonNoCanary}
 	case !s.Suspect || s.Now.Sub(s.SuspectAt) > 10*w.AbsentConfirm+10*time.Minute:
-		return change{Outcome: file.LookAgain, Reason: file.ReasonNominated, Nominate: true, Adopt: !s.Known, Wait: w.AbsentConfirm}
+		return Change{Outcome: file.LookAgain, Reason: file.ReasonNominated, Nominate: true, Adopt: !s.Known, Wait: w.AbsentConfirm}
 	default:
 		return orderConfirm(o, s, w)
 	}
 }
 
 // orderConfirm judges a 404 on a file that an earlier one nominated.
-func orderConfirm(o *file.Observation, s *standing, w world) change {
+func orderConfirm(o *file.Observation, s *Standing, w World) Change {
 	due := s.SuspectAt.Add(w.AbsentConfirm)
 	switch {
 	case o.Fence.At.Before(due) || o.Fence.Number <= s.SuspectFence:
-		return change{Outcome: file.LookAgain, Reason: file.ReasonTooSoon, Wait: max(due.Sub(s.Now), 0)}
+		return Change{Outcome: file.LookAgain, Reason: file.ReasonTooSoon, Wait: max(due.Sub(s.Now), 0)}
 	case w.Latched:
-		return change{Outcome: file.LookAgain, Reason: file.ReasonFuseLatched}
+		return Change{Outcome: file.LookAgain, Reason: file.ReasonFuseLatched}
 	case !w.Canary:
-		return change{Outcome: file.LookAgain, Reason: file.ReasonNoCanary}
+		return Change{Outcome: file.LookAgain, Reason: file.ReasonNoCanary}
 	default:
-		return change{Outcome: file.Tombstoned, Reason: file.ReasonConfirmed, Remove: true}
+		return Change{Outcome: file.Tombstoned, Reason: file.ReasonConfirmed, Remove: true}
 	}
 }
 
-// micros cuts a time to what the database keeps, so that the two compare.
-func micros(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
+// Micros cuts a time to what the database keeps, so that the two compare.
+func Micros(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
