@@ -159,7 +159,7 @@ func (e *Emulator) showFiles(*http.Request) answer {
 	return answer{status: http.StatusOK, serve: func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/x-ndjson")
 		out := bufio.NewWriter(w)
-		defer out.Flush()
+		defer func() { _ = out.Flush() }() // its reader is gone, or is not
 		for _, f := range all {
 			b, err := encode(e.current(f))
 			if err != nil {
