@@ -228,9 +228,25 @@ func (d *doors) envelope(id string, delivered uint64, events ...string) {
 func (d *doors) deliver(x *event.Delivery) {
 	id := x.Envelope.ID
 	x.Extend = func() error { return nil }
-	x.Ack = func() error { d.note(&d.acked, id); return nil }
+	x.Ack = func() error {
+		d.note(&d.acked, id)
+		d.allSettled(x.Envelope)
+		return nil
+	}
 	x.Release = func(time.Duration) error { d.note(&d.released, id); return nil }
 	d.queue <- x
+}
+
+// allSettled: an ack is the queue's leave to forget, so nothing may be left to do.
+func (d *doors) allSettled(env event.Envelope) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, e := range env.Events {
+		_, ended := d.ends[e.ID]
+		if _, waits := d.retries[e.ID]; !ended && !waits {
+			d.t.Errorf("envelope %s is acked, and its event %s has not been settled", env.ID, e.ID)
+		}
+	}
 }
 
 func (d *doors) note(list *[]string, id string) {

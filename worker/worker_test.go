@@ -76,6 +76,10 @@ func TestWorkerWaitsOutAnOutage(t *testing.T) {
 				if p := w.State().Paused; p.Why != "" {
 					t.Errorf("still paused: %+v", p)
 				}
+				// Answers grow old: what was said before the pause settles nothing after it.
+				if asked := len(d.looks); name != "ImageKitIsAway" && asked < 4 {
+					t.Errorf("two files were asked about %d times, want once more after the pause", asked)
+				}
 			})
 		})
 	}
