@@ -97,11 +97,11 @@ func (o *Opened) open(ctx context.Context, c *config.Config, version string, log
 	o.Queue = q
 	o.closers = append(o.closers, q.Close)
 	if c.Database.URL != "" {
-		s, err := store.Open(ctx, storeConfig(c, log))
+		s, err := store.Open(ctx, StoreConfig(c, log))
 		if err != nil {
 			return err
 		}
-		o.Rows = s
+		o.Rows = RowsOf(s)
 		o.closers = append(o.closers, func() error { s.Close(); return nil })
 	}
 	if c.Role == config.Ingest {
@@ -138,7 +138,22 @@ func QueueConfig(c *config.Config, log *slog.Logger) queue.Config {
 	return q
 }
 
-func storeConfig(c *config.Config, log *slog.Logger) store.Config {
+// RowsOf is s as the roles need it.
+func RowsOf(s *store.Store) Rows { return database{s} }
+
+type database struct{ *store.Store }
+
+// ForPlan hands over what only the caller calls a plan's doors.
+func (d database) ForPlan(ctx context.Context) (reconcile.PlanDoors, string, error) {
+	plan, note, err := d.Store.ForPlan(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	return plan, note, nil
+}
+
+// StoreConfig is the database as c wants it kept.
+func StoreConfig(c *config.Config, log *slog.Logger) store.Config {
 	return store.Config{
 		URL: c.Database.URL.Reveal(), MaxConns: int32(c.Database.Conns), AbsentConfirm: c.Timing.AbsentConfirm,
 		ClaimWindow: c.Ownership.ClaimWindow, Ownership: store.Ownership(c.Ownership.Mode), Logger: log, Secrets: secretsOf(c),

@@ -24,7 +24,7 @@ type Reconciliation interface {
 	reconcile.PlanDoors
 	// ForPlan is the same database for a run that may write nothing but itself, and a
 	// sentence where PostgreSQL cannot see to that.
-	ForPlan(ctx context.Context) (plan *store.Store, note string, err error)
+	ForPlan(ctx context.Context) (plan reconcile.PlanDoors, note string, err error)
 	Run(ctx context.Context, id string) (run.Run, error)
 	RunList(ctx context.Context, after string, limit int) ([]run.Run, error)
 	Findings(ctx context.Context, runID string, f run.FindingFilter, after string, limit int) ([]run.Finding, error)
@@ -39,7 +39,7 @@ func (s *Service) reconciliation() error {
 	var err error
 	s.reconciler, err = reconcile.New(reconcile.Config{
 		Library: library, Runs: s.Rows, Rows: s.Rows, Brakes: s.Rows, Queue: s.Queue, Prove: s.prove, Ask: s.hits,
-		PlanRows: func(ctx context.Context) (reconcile.PlanDoors, string, error) { return s.Rows.ForPlan(ctx) },
+		PlanRows: s.Rows.ForPlan,
 		Dir:      filepath.Join(c.Queue.DataDir, "reconcile"), Account: s.account(), Every: c.Timing.ReconcileEvery,
 		Now: s.Now, Jitter: s.Random.Float64, Metrics: reconcile.NewMetrics(s.Registry), Logger: s.Logger,
 	})

@@ -63,6 +63,17 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+// WithDefaults is c with every zero field that has a meaning given it.
+func (c Config) WithDefaults() Config {
+	return Config{
+		URL: c.URL, MaxConns: cmp.Or(c.MaxConns, 6), ConnectTimeout: cmp.Or(c.ConnectTimeout, 15*time.Second),
+		CallTimeout: cmp.Or(c.CallTimeout, 30*time.Second), Tries: cmp.Or(c.Tries, 6),
+		AbsentConfirm: cmp.Or(c.AbsentConfirm, time.Minute), ClaimWindow: cmp.Or(c.ClaimWindow, time.Hour),
+		Ownership: cmp.Or(c.Ownership, ByClaim), Secrets: c.Secrets, Retain: c.Retain.withDefaults(),
+		ReplayLost: cmp.Or(c.ReplayLost, 10*time.Minute), Logger: cmp.Or(c.Logger, slog.New(slog.DiscardHandler)),
+	}
+}
+
 // Store is the database. It is safe for concurrent use.
 type Store struct {
 	cfg  Config
@@ -83,13 +94,7 @@ type Store struct {
 
 // Open prepares a pool. It makes no connection: a sleeping database stays asleep.
 func Open(ctx context.Context, c Config) (*Store, error) {
-	c = Config{
-		URL: c.URL, MaxConns: cmp.Or(c.MaxConns, 6), ConnectTimeout: cmp.Or(c.ConnectTimeout, 15*time.Second),
-		CallTimeout: cmp.Or(c.CallTimeout, 30*time.Second), Tries: cmp.Or(c.Tries, 6),
-		AbsentConfirm: cmp.Or(c.AbsentConfirm, time.Minute), ClaimWindow: cmp.Or(c.ClaimWindow, time.Hour),
-		Ownership: cmp.Or(c.Ownership, ByClaim), Secrets: c.Secrets, Retain: c.Retain.withDefaults(),
-		ReplayLost: cmp.Or(c.ReplayLost, 10*time.Minute), Logger: cmp.Or(c.Logger, slog.New(slog.DiscardHandler)),
-	}
+	c = c.WithDefaults()
 	if c.Ownership != ByClaim && c.Ownership != BySigned {
 		return nil, fmt.Errorf("open store: ownership %q is neither %s nor %s", c.Ownership, ByClaim, BySigned)
 	}
