@@ -50,6 +50,9 @@ type journal struct {
 	broken  error // a failed sync or an unmendable write: nothing more is accepted
 }
 
+// newMemory is a journal that keeps nothing: it has no file.
+func newMemory() *journal { return &journal{} }
+
 // bloat is how much a journal may grow before a rewrite is worth its pause.
 const bloat = 64 << 20
 
@@ -102,6 +105,9 @@ func replay(f io.Reader, apply func(*change) error) (size int64, err error) {
 // append writes one line. If it cannot be written whole, what was written of it is
 // taken back.
 func (j *journal) append(changes []change) (uint64, error) {
+	if j.f == nil {
+		return 0, nil
+	}
 	line, err := encode(changes)
 	if err != nil {
 		return 0, err
@@ -141,6 +147,9 @@ func encode(v any) ([]byte, error) {
 
 // sync returns when line seq is on disk.
 func (j *journal) sync(seq uint64) error {
+	if j.f == nil {
+		return nil
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for j.synced < seq && j.broken == nil {
@@ -223,6 +232,9 @@ func syncDir(dir string) error {
 }
 
 func (j *journal) close() error {
+	if j.f == nil {
+		return nil
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for j.syncing {

@@ -16,13 +16,17 @@ import (
 	"time"
 )
 
-// Config says what an Emulator is. Dir, PublicKey and PrivateKey are required.
+// Config says what an Emulator is. Dir (or InMemory), PublicKey and PrivateKey are
+// required.
 type Config struct {
 	// Addr is where to listen; zero means 127.0.0.1:0, a free port.
 	Addr string
 	// Dir holds everything that survives a restart; it is created. One process at a
 	// time may use it.
 	Dir string
+	// InMemory keeps nothing at all on disk, and forgets everything at the end; Dir must
+	// be empty then.
+	InMemory bool
 	// PublicKey and PrivateKey are the account's pair.
 	PublicKey  string
 	PrivateKey string
@@ -40,6 +44,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Now is the clock; zero means time.Now.
 	Now func() time.Time
+	// Sender carries the webhooks; zero means HTTP.
+	Sender http.RoundTripper
 }
 
 func (c Config) complete() (Config, error) {
@@ -53,7 +59,9 @@ func (c Config) complete() (Config, error) {
 		c.Now = time.Now
 	}
 	switch {
-	case c.Dir == "":
+	case c.InMemory && c.Dir != "":
+		return c, errors.New("emulator: an emulator in memory has no Dir")
+	case c.Dir == "" && !c.InMemory:
 		return c, errors.New("emulator: Dir is required")
 	case c.PublicKey == "" || c.PrivateKey == "":
 		return c, errors.New("emulator: PublicKey and PrivateKey are required")
@@ -98,7 +106,12 @@ func New(c Config) (*Emulator, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Emulator{Config: c, blobs: blobs{dir: filepath.Join(c.Dir, "blobs")}, stats: newStats(), rates: newRates()}
+	e := &Emulator{Config: c, stats: newStats(), rates: newRates()}
+	if c.InMemory {
+		e.remember()
+		return e, nil
+	}
+	e.blobs.dir = filepath.Join(c.Dir, "blobs")
 	if err := os.MkdirAll(e.blobs.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("emulator: make %s: %w", c.Dir, err)
 	}
@@ -111,6 +124,15 @@ func New(c Config) (*Emulator, error) {
 	}
 	e.sender = newSender(e)
 	return e, nil
+}
+
+// remember opens an account in memory.
+func (e *Emulator) remember() {
+	e.unlock, e.blobs.kept = func() {}, &sync.Map{}
+	e.lib, e.disk = newLibrary(), newMemory()
+	e.settings.Store(e.defaults())
+	e.dice = newDice(e.settings.Load().Seed)
+	e.sender = newSender(e)
 }
 
 func (e *Emulator) load() error {
@@ -166,7 +188,7 @@ func (e *Emulator) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	server := &http.Server{
-		Handler:           e.routes(),
+		Handler:           e.Handler(),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       2 * time.Minute,
 		WriteTimeout:      5 * time.Minute,
@@ -174,7 +196,7 @@ func (e *Emulator) Run(ctx context.Context) error {
 		MaxHeaderBytes:    64 << 10,
 	}
 	var sending sync.WaitGroup
-	sending.Go(func() { e.sender.run(ctx) })
+	sending.Go(func() { e.Send(ctx) })
 	stopped := make(chan struct{})
 	go func() {
 		<-ctx.Done()
@@ -194,6 +216,13 @@ func (e *Emulator) Run(ctx context.Context) error {
 	}
 	return errors.Join(fmt.Errorf("emulator: serve: %w", err), e.Close())
 }
+
+// Handler serves everything, for those who want neither Listen nor Run. PublicURL is then
+// the origin of all URLs.
+func (e *Emulator) Handler() http.Handler { return e.routes() }
+
+// Send sends webhooks until ctx is done. Run does so.
+func (e *Emulator) Send(ctx context.Context) { e.sender.run(ctx) }
 
 // Close releases what New and Listen took. Run calls it.
 func (e *Emulator) Close() error {

@@ -124,8 +124,12 @@ type lane struct {
 }
 
 func newSender(e *Emulator) *sender {
+	way := e.Sender
+	if way == nil {
+		way = &http.Transport{MaxIdleConnsPerHost: 16, IdleConnTimeout: 30 * time.Second}
+	}
 	s := &sender{e: e, client: &http.Client{
-		Transport:     &http.Transport{MaxIdleConnsPerHost: 16, IdleConnTimeout: 30 * time.Second},
+		Transport:     way,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 	for i := range s.lanes {
