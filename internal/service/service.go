@@ -113,6 +113,15 @@ func (s *Service) Listen(ctx context.Context) (public, ops string, err error) {
 	return public, s.ops.Addr, nil
 }
 
+// Handlers are what the listeners serve, for a driver that brings no network of its own;
+// public is nil without ingest.
+func (s *Service) Handlers() (public, ops http.Handler) {
+	if s.public != nil {
+		public = s.public.Handler
+	}
+	return public, s.ops.Handler
+}
+
 func (s *Service) closeListeners() {
 	for _, l := range s.listeners {
 		_ = l.Close()
