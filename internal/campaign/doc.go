@@ -2,9 +2,9 @@
 // of every part, broken links, power cuts, a million events, long soaks. It holds
 // tests only; each takes a seed and a number and can be repeated by anyone:
 //
-//	go test ./internal/campaign -run TestPowerCut -seed 1 -n 50 -record runs.jsonl
+//	go test ./internal/campaign -run TestPowerCut -v -args -seed 1 -n 50 -record runs.jsonl
 //
-// Without flags each runs the few rounds that CI has time for.
+// (-args, because go has a -n of its own.) Without flags each runs the few rounds that CI has time for.
 //
 // It stands apart from the packages it breaks because it knows none of them: what it
 // judges by is what senders were answered, what the emulator of ImageKit holds and
