@@ -130,10 +130,11 @@ func instant(raw json.RawMessage) time.Time {
 		return time.Time{}
 	}
 	t, err := time.Parse(time.RFC3339Nano, s)
-	if err != nil || t.Year() < 2000 || t.Year() > 9999 {
+	// In UTC: the last hour of 9999 elsewhere may be one that no JSON can write.
+	if t = t.UTC(); err != nil || t.Year() < 2000 || t.Year() > 9999 {
 		return time.Time{}
 	}
-	return t.UTC().Truncate(time.Microsecond)
+	return t.Truncate(time.Microsecond)
 }
 
 // object returns the fields by their exact names: a struct would also take FILEID

@@ -94,6 +94,9 @@ func TestSecret(t *testing.T) {
 		"SubjectAsNumber":        {change: set("sub", 7), want: BadToken},
 		"SubjectOf255":           {change: set("sub", strings.Repeat("x", 255))},
 		"SubjectOf256":           {change: set("sub", strings.Repeat("x", 256)), want: BadSubject},
+		"SubjectInAnotherCase":   {change: set("Sub", "eve")},
+		"OnlyInAnotherCase":      {change: func(c jwt.MapClaims) { delete(c, "sub"); c["SUB"] = "eve" }, want: BadSubject},
+		"ExpiryInAnotherCase":    {change: func(c jwt.MapClaims) { c["exp"] = at(-time.Hour); c["EXP"] = at(time.Hour) }, want: ExpiredToken},
 		"SubjectWithNUL":         {change: set("sub", "user\x00_123"), want: BadSubject},
 		"SubjectWithLineBreak":   {change: set("sub", "user\n_123"), want: BadSubject},
 		"AnotherType":            {header: map[string]any{"typ": "logout+jwt"}, want: BadToken},
@@ -102,7 +105,7 @@ func TestSecret(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			user, reason := ask(checker, "Bearer "+hs256(t, claims(c.change), c.header))
-			if reason != c.want || (user == "") != (c.want != "") {
+			if reason != c.want || (user == "") != (c.want != "") || user == "eve" {
 				t.Fatalf("got %q, %q; want %q", user, reason, c.want)
 			}
 		})
