@@ -8,6 +8,8 @@
 // violation, and the verdict counts what each check looked at.
 package check
 
+import "strings"
+
 // Invariant is a promise by its number in the design.
 type Invariant string
 
@@ -67,3 +69,129 @@ type Verdict struct {
 
 // OK reports whether nothing was violated.
 func (v *Verdict) OK() bool { return len(v.Violations) == 0 }
+
+// check is one invariant's: what it needs, and how it looks.
+type check struct {
+	invariant Invariant
+	// needs names the evidence that is missing; empty when nothing is.
+	needs func(*Evidence) string
+	look  func(*looking)
+	// settled: there is nothing to look at before.
+	settled bool
+}
+
+// checks are all that Run does itself. I5, I6 and part of I7 and I9 are also about what
+// lies between two dumps, and are looked at step by step (watch.go); I4 and I10 compare
+// two runs or two moments (compare.go); I17 and I18 need no checker.
+func checks() []check {
+	return []check{
+		{I1, needs(acks, dump, stream), lookAtAccount, false},
+		{I2, needs(truth, dump, stream), lookAtTable, true},
+		{I3, needs(dump, truth, history, hands), lookAtContent, false},
+		{I5, needs(series, requests, history, hands), nil, false},
+		{I6, needs(series, requests, hands), nil, false},
+		{I7, needs(series, truth, history, requests, acks, lies), lookAtRemovals, false},
+		{I8, needs(series, requests), lookAtFuse, false},
+		{I9, needs(acks, dump, series), lookAtLetters, false},
+		{I11, needs(dump, truth, history, hands), lookAtOwners, false},
+		{I12, needs(acks), lookAtAnswers, false},
+		{I13, needs(requests), lookAtRate, false},
+		{I14, needs(acks, dump, stream, requests, truth, history), lookAtForged, false},
+		{I15, needs(acks, dump, stream), lookAtPoison, true},
+		{I16, needs(dump), lookAtStories, false},
+	}
+}
+
+// missing says which evidence was not gathered; empty when it was.
+type missing func(*Evidence) string
+
+func acks(e *Evidence) string     { return unless(e.Acks != nil, "Acks") }
+func truth(e *Evidence) string    { return unless(e.Truth != nil, "Truth") }
+func history(e *Evidence) string  { return unless(e.History != nil, "History") }
+func requests(e *Evidence) string { return unless(e.Requests != nil, "Requests") }
+func lies(e *Evidence) string     { return unless(e.Lies != nil, "Lies") }
+func hands(e *Evidence) string    { return unless(e.Hands != nil, "Hands") }
+func stream(e *Evidence) string   { return unless(e.Stream != nil, "Stream") }
+func series(e *Evidence) string   { return unless(e.Series != nil, "Series") }
+
+func dump(e *Evidence) string {
+	for _, part := range []struct {
+		name string
+		has  bool
+	}{
+		{"At", !e.At.IsZero()}, {"Rows", e.Rows != nil}, {"States", e.States != nil}, {"Ledger", e.Ledger != nil},
+		{"Retries", e.Retries != nil}, {"DeadLetters", e.DeadLetters != nil}, {"Runs", e.Runs != nil}, {"Findings", e.Findings != nil},
+		{"Audit", e.Audit != nil}, {"Fuse", e.Fuse != nil}, {"Expired", e.Expired != nil},
+	} {
+		if !part.has {
+			return "Dump." + part.name
+		}
+	}
+	return ""
+}
+
+func unless(has bool, name string) string {
+	if has {
+		return ""
+	}
+	return name
+}
+
+func needs(all ...missing) func(*Evidence) string {
+	return func(e *Evidence) string {
+		var names []string
+		for _, m := range append(all, rules) {
+			if name := m(e); name != "" {
+				names = append(names, name)
+			}
+		}
+		return strings.Join(names, ", ")
+	}
+}
+
+// rules are the settings without which no rule can be stated.
+func rules(e *Evidence) string {
+	s := &e.Settings
+	switch {
+	case s.AbsentConfirm <= 0:
+		return "Settings.AbsentConfirm"
+	case s.NotFoundGrace <= 0:
+		return "Settings.NotFoundGrace"
+	case !s.Signed && s.ClaimWindow <= 0:
+		return "Settings.ClaimWindow"
+	}
+	return ""
+}
+
+// Run judges evidence of one campaign, or of one moment in it. What each invariant is
+// judged by:
+//
+//	I1   Acks, Dump, Stream; Stored where there is one
+//	I2   Truth, Dump, Stream; at Settled only
+//	I3   Dump, Truth, History, Hands, Settings.Markers
+//	I5   Series and Dump, Requests, History, Hands
+//	I6   Series and Dump, Requests, Hands
+//	I7   Series and Dump, Truth, History, Requests, Acks, Lies
+//	I8   Series and Dump, Requests
+//	I9   Acks, Series and Dump
+//	I11  Dump, Truth, History, Hands, Settings.Keys and Account
+//	I12  Acks
+//	I13  Requests; Starts where there are some
+//	I14  Acks, Dump, Stream, Requests, Truth, History
+//	I15  Acks, Dump, Stream, Settings.Poison; at Settled only
+//	I16  Dump
+//
+// I4 and I10 are for SameTable and Unmoved.
+func Run(e *Evidence, phase Phase) Verdict {
+	w := NewWatch()
+	now := e.Dump
+	for i := range e.Series {
+		e.Dump = e.Series[i]
+		w.Step(e)
+	}
+	e.Dump = now
+	if e.Rows != nil {
+		w.Step(e)
+	}
+	return w.Verdict(e, phase)
+}

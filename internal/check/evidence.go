@@ -149,12 +149,15 @@ type Request struct {
 	Method, Path, Query string
 	Endpoint            string // which limit it stands under: "details", "list", …
 	Status              int
-	// Cut: the connection was closed in the middle of the answer.
+	// Cut: the answer did not arrive whole, so that its reader knows nothing of it.
 	Cut bool
+	// Body is the shape of the answer's body: object, array, text for anything else, empty
+	// where it is not known. Only JSON is an answer of ImageKit's.
+	Body string
 	// Reset is what a 429 said in X-RateLimit-Reset; zero where it said nothing.
 	Reset     time.Duration
 	RequestID string
-	// Who asked, where that is known.
+	// Who is the User-Agent, where that is known: other than "trueup/…" it is somebody else.
 	Who string
 }
 
@@ -192,7 +195,7 @@ type Dump struct {
 	Ledger      []Line
 	Retries     []Retry
 	DeadLetters []DeadLetter
-	Runs        []Run
+	Runs        []Reconciliation
 	Findings    []Finding
 	Audit       []Act
 	Fuse        *Fuse
@@ -328,8 +331,8 @@ type Attempt struct {
 	Version   string    `json:"version"`
 }
 
-// Run is one row of trueup.runs.
-type Run struct {
+// Reconciliation is one row of trueup.runs.
+type Reconciliation struct {
 	ID                string
 	Kind              string
 	State             string

@@ -1,0 +1,171 @@
+package check
+
+import (
+	"slices"
+	"time"
+)
+
+// Why a tombstone stands, as file_state says.
+const (
+	whyConfirmed = "confirmed"
+	whyAnnounced = "announced"
+)
+
+// canaryAge is how old the proof may be that the key still sees our library.
+const canaryAge = time.Minute
+
+// removals judges each tombstone once, when it is first seen: I7.
+func (w *Watch) removals(l *looking, now *step) {
+	l.now = I7
+	for id, s := range now.states {
+		if s.GoneAt == nil || w.gone[id].Equal(*s.GoneAt) {
+			continue
+		}
+		w.gone[id] = *s.GoneAt
+		l.count("tombstones", 1)
+		w.removal(l, id, s)
+	}
+}
+
+func (w *Watch) removal(l *looking, id string, s *State) {
+	at := *s.GoneAt
+	accepted := l.accountAccepted(id)
+	var last *Request
+	switch s.GoneWhy {
+	case whyAnnounced:
+		last = l.announcedAbsence(id, at)
+		if last == nil {
+			l.wrong(id, "tombstone of %s: it is said to be announced, and no 404 by id follows a signed file.deleted", moment(&at))
+			return
+		}
+	case whyConfirmed:
+		var first *Request
+		first, last = l.confirmedAbsence(id, at, nil)
+		if first == nil {
+			l.wrong(id, "tombstone of %s: no two 404s by id at least %s apart come before it", moment(&at), l.settings.AbsentConfirm)
+			return
+		}
+	default:
+		l.wrong(id, "tombstone of %s: %q is no reason to remove a row", moment(&at), s.GoneWhy)
+		return
+	}
+	if !accepted && !l.canary(id, last, at) {
+		l.wrong(id, "tombstone of %s: nothing proved within %s of its last 404 that the key still sees the library", moment(&at), canaryAge)
+	}
+	if l.held(id, last.At, at) {
+		w.removedAlive(l, id, s, last, accepted)
+	}
+}
+
+// removedAlive: ImageKit holds the file. Only a lie about this file, long enough, may
+// have removed it; one about all files only where there was no other row to ask about.
+func (w *Watch) removedAlive(l *looking, id string, s *State, last *Request, accepted bool) {
+	l.count("removed though held", 1)
+	at := *s.GoneAt
+	for _, lie := range l.Lies {
+		if lie.FileID != id && lie.FileID != "" || !within(last.At, lie.From, lie.To, l.settings.Skew) {
+			continue
+		}
+		if lie.FileID == "" && !accepted && w.others(id) {
+			continue
+		}
+		if s.GoneWhy == whyAnnounced {
+			return
+		}
+		if first, _ := l.confirmedAbsence(id, at, &lie); first != nil {
+			return
+		}
+	}
+	l.wrong(id, "tombstone of %s (%s): ImageKit holds the file, and did not deny it for %s on end", moment(&at), s.GoneWhy, l.settings.AbsentConfirm)
+}
+
+// others reports whether other rows stood when the library was last seen.
+func (w *Watch) others(id string) bool {
+	if w.last == nil {
+		return false
+	}
+	for other := range w.last.rows {
+		if other != id {
+			return true
+		}
+	}
+	return false
+}
+
+func within(t, from, to time.Time, slack time.Duration) bool {
+	return !t.Before(from.Add(-slack)) && !t.After(to.Add(slack))
+}
+
+// announcedAbsence is a 404 that follows a signed file.deleted and comes before at.
+func (l *looking) announcedAbsence(id string, at time.Time) *Request {
+	var first time.Time
+	for _, t := range l.announced[id] {
+		if first.IsZero() || t.Before(first) {
+			first = t
+		}
+	}
+	if first.IsZero() {
+		return nil
+	}
+	for _, r := range slices.Backward(l.absent[id]) {
+		if !r.At.After(at.Add(l.settings.Skew)) && !r.At.Before(first.Add(-l.settings.Skew)) {
+			return r
+		}
+	}
+	return nil
+}
+
+// confirmedAbsence is a pair of 404s before at, as far apart as ABSENT_CONFIRM demands;
+// in during a lie, both are inside it. The pair with the youngest second one is returned.
+func (l *looking) confirmedAbsence(id string, at time.Time, in *Lie) (first, last *Request) {
+	all := l.absent[id]
+	counts := func(r *Request) bool {
+		return !r.At.After(at.Add(l.settings.Skew)) && (in == nil || within(r.At, in.From, in.To, l.settings.Skew))
+	}
+	for i, b := range slices.Backward(all) {
+		if !counts(b) {
+			continue
+		}
+		for _, a := range all[:i] {
+			if counts(a) && b.At.Sub(a.At)+l.settings.Skew >= l.settings.AbsentConfirm {
+				return a, b
+			}
+		}
+	}
+	return nil, nil
+}
+
+// canary reports whether the key was seen to see the library around the last 404: by
+// another file that answered by id, or by the listing of one.
+func (l *looking) canary(id string, last *Request, at time.Time) bool {
+	from, to := last.At.Add(-canaryAge-last.Took-l.settings.Skew), at.Add(l.settings.Skew)
+	own := "/v1/files/" + id + "/details"
+	return slices.ContainsFunc(l.seenAny, func(r *Request) bool { return r.Path != own && !r.At.Before(from) && !r.At.After(to) })
+}
+
+// accountAccepted: an operator has vouched for the account, for this file's absence.
+func (l *looking) accountAccepted(id string) bool {
+	for i := range l.Runs {
+		r := &l.Runs[i]
+		if r.AccountAcceptedBy != "" && l.hasFinding(r.ID, id) {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *looking) hasFinding(run, id string) bool {
+	return slices.ContainsFunc(l.Findings, func(f Finding) bool { return f.RunID == run && f.FileID == id })
+}
+
+// lookAtRemovals: with the fault gone, a file that ImageKit holds has no tombstone.
+func lookAtRemovals(l *looking) {
+	if l.phase != Settled {
+		return
+	}
+	for i := range l.States {
+		if s := &l.States[i]; s.GoneAt != nil && l.Truth[s.FileID] != nil {
+			l.wrong(s.FileID, "it has a tombstone of %s, and ImageKit holds it", moment(s.GoneAt))
+		}
+	}
+}
