@@ -69,7 +69,7 @@ type rig struct {
 
 // keys are the secrets of the installation, good for nothing else.
 type keys struct {
-	public, private, webhook, jwt, issuer, audience, ops string
+	public, private, webhook, jwt, issuer, audience, ops, seal string
 }
 
 // start brings up an installation and returns when all of it works. It ends with the
@@ -94,7 +94,8 @@ func b2i(b bool) int {
 
 func (r *rig) begin() error {
 	r.keys = keys{public: "public_campaign", private: "private_campaign0123456789abcdef", webhook: "whsec_Y2FtcGFpZ24tY2FtcGFpZ24tY2FtcGFpZ24=",
-		jwt: strings.Repeat("campaign-secret-", 3), issuer: "campaign", audience: "trueup", ops: "campaign-operator-token"}
+		jwt: strings.Repeat("campaign-secret-", 3), issuer: "campaign", audience: "trueup", ops: "campaign-operator-token",
+		seal: strings.Repeat("campaign-seal-", 3)}
 	for _, step := range []func() error{r.addNATS, r.addPostgres, r.addEmulator, r.describe, r.migrate, r.addPgBouncer, r.addRoles} {
 		if err := step(); err != nil {
 			return err
@@ -114,7 +115,7 @@ func (r *rig) describe() error {
 		"IMAGEKIT_PUBLIC_KEY": r.keys.public, "IMAGEKIT_PRIVATE_KEY": r.keys.private, "IMAGEKIT_WEBHOOK_SECRET": r.keys.webhook,
 		"IMAGE_KIT_BASE_URL": "http://" + imagekit, "IMAGEKIT_URL_ENDPOINT": r.direct + "/demo_id",
 		"TRUEUP_JWT_SECRET": r.keys.jwt, "TRUEUP_JWT_ISSUER": r.keys.issuer, "TRUEUP_JWT_AUDIENCE": r.keys.audience,
-		"TRUEUP_OPS_TOKEN": r.keys.ops, "TRUEUP_RATE_PER_USER": "0", "TRUEUP_BAD_SIGNATURES_PER_MINUTE": "0",
+		"TRUEUP_KEYS": r.keys.seal, "TRUEUP_ACCOUNT": "demo_id", "TRUEUP_OPS_TOKEN": r.keys.ops, "TRUEUP_RATE_PER_USER": "0", "TRUEUP_BAD_SIGNATURES_PER_MINUTE": "0",
 		// Days in seconds.
 		"TRUEUP_NOT_FOUND_GRACE": "3s", "TRUEUP_ABSENT_CONFIRM": "1s", "TRUEUP_RECONCILE_EVERY": "10s", "TRUEUP_POLL_EVERY": "2s",
 		"TRUEUP_API_TIMEOUT": "1s", "TRUEUP_API_PATIENCE": "1500ms", "TRUEUP_DRAIN": "5s",
