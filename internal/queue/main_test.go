@@ -8,9 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/trueup/trueup/internal/event"
+	"github.com/trueup/trueup/internal/testenv"
 )
 
 // TestMain runs the tests, or, when the binary was started again by one of them,
@@ -24,7 +23,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m)
+	testenv.Main(m)
 }
 
 const patience = 20 * time.Second

@@ -105,14 +105,15 @@ func frozenHolder(t *testing.T) {
 	s := queue.NewStream(queue.Server{Shared: true})
 	first, second := open(t, s, queue.Config{Role: "one"}), open(t, s, queue.Config{Role: "two"})
 	begun, lost := make(chan struct{}), make(chan struct{})
+	enough := errors.New("enough")
 	go func() {
-		_ = first.HoldTurn(t.Context(), func(ctx context.Context) error { close(begun); <-ctx.Done(); close(lost); return event.ErrTurnMoved })
+		_ = first.HoldTurn(t.Context(), func(ctx context.Context) error { close(begun); <-ctx.Done(); close(lost); return enough })
 	}()
 	<-begun
 	thaw := first.Freeze()
 	taken, over := make(chan struct{}), make(chan struct{})
 	go func() {
-		_ = second.HoldTurn(t.Context(), func(ctx context.Context) error { close(taken); <-over; return errors.New("enough") })
+		_ = second.HoldTurn(t.Context(), func(context.Context) error { close(taken); <-over; return enough })
 	}()
 	<-taken
 	select {
