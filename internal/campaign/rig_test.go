@@ -319,6 +319,19 @@ func (r *rig) close() {
 	for _, l := range r.links {
 		l.close()
 	}
+	r.t.Logf("processor time: %s", r.used())
+}
+
+// used is the processor time of each part, to see what a campaign pays for. PostgreSQL's
+// is not known.
+func (r *rig) used() string {
+	var all []string
+	for _, name := range r.order {
+		if p, ok := r.units[name].(*program); ok {
+			all = append(all, fmt.Sprintf("%s %s", name, p.used.Round(10*time.Millisecond)))
+		}
+	}
+	return strings.Join(all, ", ")
 }
 
 // hit counts a cell of the fault matrix.

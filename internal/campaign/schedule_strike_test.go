@@ -48,6 +48,9 @@ func (run *round) begin(f drawnFault) (undo func() error, err error) {
 
 // breakPart ends or freezes one part.
 func (r *rig) breakPart(name, how string) (undo func() error, err error) {
+	if r.units[name].pid() == 0 {
+		return nil, errors.New("it is down already")
+	}
 	switch how {
 	case "kill9":
 		return func() error { return r.Restart(name) }, r.Kill9(name)

@@ -162,27 +162,25 @@ func (r *rig) Differs(ctx context.Context) error {
 
 // versions is what the library holds: version and path by id.
 func (r *rig) versions(ctx context.Context) (map[string]string, error) {
+	a, err := r.imagekit(ctx, http.MethodGet, "/_emulator/files", false, "", nil)
+	if err != nil {
+		return nil, err
+	}
 	all := map[string]string{}
-	for skip := 0; ; skip += 1000 {
-		a, err := r.imagekit(ctx, http.MethodGet, fmt.Sprintf("/v1/files?limit=1000&type=file&sort=ASC_CREATED&skip=%d", skip), true, "", nil)
-		if err != nil {
-			return nil, err
-		}
-		var page []struct {
+	for lines := json.NewDecoder(bytes.NewReader(a.body)); ; {
+		var f struct {
 			FileID      string `json:"fileId"`
 			FilePath    string `json:"filePath"`
 			VersionInfo struct {
 				ID string `json:"id"`
 			} `json:"versionInfo"`
 		}
-		if err := json.Unmarshal(a.body, &page); err != nil {
-			return nil, fmt.Errorf("list the library: %d %s", a.status, lastOf(string(a.body), 200))
-		}
-		for _, f := range page {
-			all[f.FileID] = f.VersionInfo.ID + " " + f.FilePath
-		}
-		if len(page) < 1000 {
+		switch err := lines.Decode(&f); {
+		case errors.Is(err, io.EOF):
 			return all, nil
+		case err != nil:
+			return nil, fmt.Errorf("read the library: %w", err)
 		}
+		all[f.FileID] = f.VersionInfo.ID + " " + f.FilePath
 	}
 }

@@ -50,6 +50,7 @@ type program struct {
 	now    *child // nil while it is down
 	frozen bool
 	falls  []string
+	used   time.Duration // of the processor, by runs that have ended
 	log    tail
 }
 
@@ -114,6 +115,7 @@ func (c *child) ended() bool {
 func (p *program) exited(c *child) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.used += c.cmd.ProcessState.UserTime() + c.cmd.ProcessState.SystemTime()
 	if !c.asked {
 		p.falls = append(p.falls, fmt.Sprintf("%s ended by itself: %s", p.name, c.cmd.ProcessState))
 	}
