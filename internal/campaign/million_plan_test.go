@@ -103,6 +103,8 @@ func (p *plan) event(b int) hint {
 	switch {
 	case h.plant == "junk":
 		h.door = byStream
+	case b < p.files && p.historyOf(b) == erased: // of a file that is gone ImageKit said so
+		h.door, h.kind = byWebhook, "file.deleted"
 	case p.chance(b, "door") < webhookShare:
 		h.door = byWebhook
 		h.kind = []string{"file.created", "file.updated", "file.updated", "file-version.created", "asset.renamed"}[p.draw(b, "kind")%5]
