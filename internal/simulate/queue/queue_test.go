@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,11 +20,17 @@ var _ service.Queue = (*queue.Door)(nil)
 
 func TestASimulatedQueue(t *testing.T) {
 	for name, run := range map[string]func(*testing.T){
-		"WhatAKilledProcessHeldComesAgainAfterTheAckWait": killed,
-		"AKilledHoldersTurnIsFreeAfterItsTTL":             killedHolder,
-		"AFrozenHolderWorksOnWhileAnotherHasBegun":        frozenHolder,
-		"APublishThatFailedAfterIsStored":                 failedAfter,
-		"AConfirmationThatIsLostIsAskedForAgain":          lostConfirmation,
+		"WhatAKilledProcessHeldComesAgainAfterTheAckWait":      killed,
+		"AKilledHoldersTurnIsFreeAfterItsTTL":                  killedHolder,
+		"AFrozenHolderWorksOnWhileAnotherHasBegun":             frozenHolder,
+		"AnAckThatFailedBeforeComesAgain_AfterDoesNot":         lostAck,
+		"AFetchThatFailedBeforeIsRepeated_AfterComesAgainLate": lostFetch,
+		"ATurnWhoseTakingWasLostIsHeld":                        lostTurn,
+		"ATurnThatCannotBeRenewedIsLost":                       notRenewed,
+		"AServerThatIsAwayRefusesAndKeeps":                     away,
+		"APublishThatFailedBeforeIsNotStored_AfterItIs":        failedPublish,
+		"AnEnvelopeThatFailedIsRefusedToAllWhoShareIt":         failedStore,
+		"AConfirmationThatIsLostIsAskedForAgain":               lostConfirmation,
 	} {
 		t.Run(name, func(t *testing.T) { synctest.Test(t, run) })
 	}
@@ -129,18 +137,163 @@ func frozenHolder(t *testing.T) {
 	close(over)
 }
 
-func failedAfter(t *testing.T) {
-	broken := errors.New("the reply got lost")
+// failing fails calls of one method, n of them, before or after they were done.
+func failing(method string, n int, after bool) fault.Hook {
+	return func(_ context.Context, c fault.Call, do func() error) error {
+		if c.Method != method || n == 0 {
+			return do()
+		}
+		n--
+		if after {
+			if err := do(); err != nil {
+				return err
+			}
+		}
+		return errLost
+	}
+}
+
+var errLost = errors.New("the connection is lost")
+
+func failedPublish(t *testing.T) {
+	for _, method := range []string{"Publish", "Store"} {
+		for held, after := range []bool{false, true} {
+			s := queue.NewStream(queue.Server{})
+			d := open(t, s, queue.Config{Hook: failing(method, 1, after)})
+			err := d.Publish(t.Context(), []event.Event{ev("a")})
+			if !errors.Is(err, event.ErrNotAccepted) || !errors.Is(err, errLost) || len(s.Held()) != held {
+				t.Errorf("%s, after %v: %v, %d held", method, after, err, len(s.Held()))
+			}
+			publish(t, d, ev("b"))
+		}
+	}
+}
+
+func failedStore(t *testing.T) {
+	var calls sync.WaitGroup
 	s := queue.NewStream(queue.Server{})
 	d := open(t, s, queue.Config{Hook: func(_ context.Context, c fault.Call, do func() error) error {
-		if err := do(); err != nil || c.Method != "Publish" {
-			return err
+		if c.Method == "Store" {
+			time.Sleep(time.Millisecond) //nolint:forbidigo // virtual time
+			if len(s.Ever()) == 1 {
+				return errLost
+			}
 		}
-		return broken
+		return do()
 	}})
-	err := d.Publish(t.Context(), []event.Event{ev("a")})
-	if !errors.Is(err, event.ErrNotAccepted) || !errors.Is(err, broken) || len(s.Held()) != 1 {
-		t.Errorf("%v, %d held", err, len(s.Held()))
+	var refused atomic.Int64
+	for i := range 11 {
+		calls.Go(func() {
+			time.Sleep(time.Duration(i) * time.Microsecond) //nolint:forbidigo // virtual time
+			if err := d.Publish(t.Context(), []event.Event{ev(fmt.Sprint(i))}); errors.Is(err, errLost) {
+				refused.Add(1)
+			}
+		})
+	}
+	calls.Wait()
+	if refused.Load() != 10 || len(s.Held()) != 1 {
+		t.Errorf("%d refused, %d held", refused.Load(), len(s.Held()))
+	}
+}
+
+func lostAck(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		s := queue.NewStream(queue.Server{})
+		d := open(t, s, queue.Config{Hook: failing("Ack", 1, after)})
+		publish(t, d, ev("a"))
+		if err := next(t, d).Ack(); !errors.Is(err, errLost) {
+			t.Errorf("ack: %v", err)
+		}
+		if after {
+			if len(s.Held()) != 0 {
+				t.Error("what was acked is held")
+			}
+			continue
+		}
+		if again := next(t, d); again.Delivered != 2 || again.Ack() != nil || len(s.Held()) != 0 {
+			t.Errorf("%+v", again)
+		}
+	}
+}
+
+func lostFetch(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		s := queue.NewStream(queue.Server{})
+		d := open(t, s, queue.Config{Hook: failing("Next", 1, after)})
+		publish(t, d, ev("a"))
+		began := time.Now()
+		again := next(t, d)
+		if late := time.Since(began) >= 20*time.Second; late != after || (again.Delivered == 2) != after {
+			t.Errorf("after %v: delivery %d after %v", after, again.Delivered, time.Since(began))
+		}
+	}
+}
+
+func lostTurn(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		s := queue.NewStream(queue.Server{Shared: true})
+		d := open(t, s, queue.Config{Role: "one", Hook: failing("TakeTurn", 1, after)})
+		began := time.Now()
+		enough := errors.New("enough")
+		err := d.HoldTurn(t.Context(), func(context.Context) error {
+			if s.Holder() != "one" {
+				t.Error("it works without the turn")
+			}
+			return enough
+		})
+		if waited := time.Since(began); !errors.Is(err, enough) || (waited == 0) != after {
+			t.Errorf("after %v: %v after %v", after, err, waited)
+		}
+	}
+}
+
+func notRenewed(t *testing.T) {
+	s := queue.NewStream(queue.Server{Shared: true})
+	d := open(t, s, queue.Config{Role: "one", Hook: failing("RenewTurn", -1, false)})
+	other := open(t, s, queue.Config{Role: "two"})
+	began := time.Now()
+	ctx, cancel := context.WithCancel(t.Context())
+	var ended time.Time
+	var both sync.WaitGroup
+	both.Go(func() {
+		_ = d.HoldTurn(ctx, func(ctx context.Context) error { <-ctx.Done(); ended = time.Now(); cancel(); return nil })
+	})
+	enough := errors.New("enough")
+	time.Sleep(time.Second) //nolint:forbidigo // virtual time
+	both.Go(func() {
+		_ = other.HoldTurn(t.Context(), func(context.Context) error {
+			if ended.IsZero() || time.Since(began) < 15*time.Second {
+				t.Errorf("two work at once, after %v", time.Since(began))
+			}
+			return enough
+		})
+	})
+	both.Wait()
+	if held := ended.Sub(began); held > 15*time.Second || held < 5*time.Second {
+		t.Errorf("it believed in its turn for %v", held)
+	}
+}
+
+func away(t *testing.T) {
+	s := queue.NewStream(queue.Server{})
+	d := open(t, s, queue.Config{})
+	publish(t, d, ev("a"))
+	s.Away("the cable is cut")
+	if r := d.Ready(); r.Accepting || r.Why != "the cable is cut" {
+		t.Errorf("%+v", r)
+	}
+	if err := d.Publish(t.Context(), []event.Event{ev("b")}); !errors.Is(err, event.ErrNotAccepted) {
+		t.Error(err)
+	}
+	if _, err := d.Depth(t.Context()); err == nil {
+		t.Error("a server that is away tells its depth")
+	}
+	go func() {
+		time.Sleep(time.Hour) //nolint:forbidigo // virtual time
+		s.Away("")
+	}()
+	if got := next(t, d); got.Envelope.Events[0].ID != "a" || got.Ack() != nil {
+		t.Errorf("%+v", got)
 	}
 }
 

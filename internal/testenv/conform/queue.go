@@ -431,8 +431,13 @@ func (q *queues) nextEnds() {
 	q.expect(d, 1, "a")
 }
 
+// restart: whoever is alone knows that its predecessor is dead, and waits for nothing.
 func (q *queues) restart() {
-	open := q.Server(q, QueueConfig{AckWait: time.Second})
+	wait := time.Hour
+	if q.Queues.Shared {
+		wait = time.Second
+	}
+	open := q.Server(q, QueueConfig{AckWait: wait})
 	d := open()
 	q.publish(d, "a")
 	q.publish(d, "b")
