@@ -65,6 +65,8 @@ var otherCells = map[string]string{
 	"process/ingest/clock":  "I1 I11: ten minutes wrong",
 	"database/away":         "I1 I12: ingest goes on",
 	"queue/full":            "I12: 503 and no loss",
+	"network/request-lost":  "I1: the sender repeats",
+	"network/answer-lost":   "I1 I4: accepted, and nobody knows",
 	"client/duplicate":      "I4",
 	"client/early":          "I2: reported before it is visible",
 	"client/foreign":        "I11",

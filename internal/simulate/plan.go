@@ -231,6 +231,9 @@ func drawFaults(d draw, s Shape) []Fault {
 		case d.chance(0.45):
 			f.Cell = "imagekit/" + one(d, "details", "details", "list") + "/" + one(d, sortedKeys(imagekitFaults)...)
 			f.calls(d, s)
+		case d.chance(0.12):
+			f.Cell = one(d, "network/request-lost", "network/answer-lost")
+			f.calls(d, s)
 		default:
 			f.Cell = one(d, sortedKeys(doorCells)...) + "/" + one(d, sides...)
 			f.calls(d, s)
