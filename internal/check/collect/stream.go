@@ -64,7 +64,7 @@ func StoppedStream(ctx context.Context, dir, prefix string) ([]check.Message, er
 	if err != nil {
 		return nil, fmt.Errorf("collect from a stopped queue: %w", err)
 	}
-	defer os.RemoveAll(copied)
+	defer func() { _ = os.RemoveAll(copied) }()
 	// The directory of the queue is the store's; a server makes "jetstream" under it.
 	if err := os.CopyFS(filepath.Join(copied, "store"), os.DirFS(dir)); err != nil {
 		return nil, fmt.Errorf("collect from a stopped queue: copy %s: %w", dir, err)
