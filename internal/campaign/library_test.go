@@ -13,8 +13,6 @@ import (
 	"net/http"
 	"net/url"
 	"time"
-
-	"github.com/trueup/trueup/internal/check"
 )
 
 // What happens in ImageKit's library, around every link: these are people and servers
@@ -122,7 +120,6 @@ func (r *rig) Upload(ctx context.Context, fields map[string]string, n int) (file
 	if err := json.Unmarshal(a.body, &out); err != nil || a.status != http.StatusOK {
 		return "", fmt.Errorf("upload: %d %s", a.status, a.body)
 	}
-	r.noteChange(check.Change{FileID: out.FileID, Kind: check.Uploaded})
 	return out.FileID, nil
 }
 
@@ -136,37 +133,27 @@ func (r *rig) Overwrite(ctx context.Context, fileName, folder string, n int) err
 	if err == nil && a.status != http.StatusOK {
 		err = fmt.Errorf("overwrite %s: %d %s", fileName, a.status, a.body)
 	}
-	if err != nil {
-		return err
-	}
-	var out struct {
-		FileID string `json:"fileId"`
-	}
-	if err := json.Unmarshal(a.body, &out); err != nil {
-		return err
-	}
-	r.noteChange(check.Change{FileID: out.FileID, Kind: check.Overwritten})
-	return nil
+	return err
 }
 
 // Move moves a file into another folder.
-func (r *rig) Move(ctx context.Context, path, folder, fileID string) error {
+func (r *rig) Move(ctx context.Context, path, folder string) error {
 	raw, _ := json.Marshal(map[string]string{"sourceFilePath": path, "destinationPath": folder})
-	return r.changed(ctx, http.MethodPost, "/v1/files/move", raw, check.Change{FileID: fileID, Kind: check.Moved})
+	return r.changed(ctx, http.MethodPost, "/v1/files/move", raw)
 }
 
 // Edit changes a file's tags.
 func (r *rig) Edit(ctx context.Context, fileID string, tags []string) error {
 	raw, _ := json.Marshal(map[string]any{"tags": tags})
-	return r.changed(ctx, http.MethodPatch, "/v1/files/"+url.PathEscape(fileID)+"/details", raw, check.Change{FileID: fileID, Kind: check.Edited})
+	return r.changed(ctx, http.MethodPatch, "/v1/files/"+url.PathEscape(fileID)+"/details", raw)
 }
 
 // Delete removes a file for good.
 func (r *rig) Delete(ctx context.Context, fileID string) error {
-	return r.changed(ctx, http.MethodDelete, "/v1/files/"+url.PathEscape(fileID), nil, check.Change{FileID: fileID, Kind: check.Deleted})
+	return r.changed(ctx, http.MethodDelete, "/v1/files/"+url.PathEscape(fileID), nil)
 }
 
-func (r *rig) changed(ctx context.Context, method, path string, body []byte, c check.Change) error {
+func (r *rig) changed(ctx context.Context, method, path string, body []byte) error {
 	contentType := ""
 	if body != nil {
 		contentType = "application/json"
@@ -178,15 +165,7 @@ func (r *rig) changed(ctx context.Context, method, path string, body []byte, c c
 	if a.status/100 != 2 {
 		return fmt.Errorf("%s %s: %d %s", method, path, a.status, a.body)
 	}
-	r.noteChange(c)
 	return nil
-}
-
-func (r *rig) noteChange(c check.Change) {
-	c.At = time.Now()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.changes = append(r.changes, c)
 }
 
 // Generate makes n files at once, without webhooks.

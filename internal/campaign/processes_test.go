@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/trueup/trueup/internal/check"
 )
 
 var (
@@ -129,7 +131,11 @@ func (r *rig) furnish() error {
 	if err != nil {
 		return err
 	}
-	return r.Settle(liveness)
+	if err := r.Settle(liveness); err != nil {
+		return err
+	}
+	_, err = r.Judge(ctx, check.Safety) // the first look, which all others are held against
+	return err
 }
 
 // collect adds what an installation has seen to the campaign's sums.

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/trueup/trueup/internal/check"
+	"github.com/trueup/trueup/internal/check/collect"
 	"github.com/trueup/trueup/internal/testenv"
 )
 
@@ -59,12 +60,14 @@ type rig struct {
 	clients []*client     // one a way to an ingest
 	hooks   *relay        // webhooks pass here on their way
 
-	mu      sync.Mutex // guards the log of what was done and answered
-	acks    []check.Ack
-	changes []check.Change
-	hands   []check.Hand
-	lies    []check.Lie
-	cells   map[string]int64
+	mu    sync.Mutex // guards the log of what was done and answered
+	acks  []check.Ack
+	hands []check.Hand
+	lies  []check.Lie
+	cells map[string]int64
+
+	seen  *collect.ImageKit // what ImageKit has logged so far
+	watch *check.Watch
 }
 
 // keys are the secrets of the installation, good for nothing else.
@@ -335,8 +338,10 @@ func (r *rig) used() string {
 }
 
 // hit counts a cell of the fault matrix.
-func (r *rig) hit(cell string) {
+func (r *rig) hit(cell string) { r.hitN(cell, 1) }
+
+func (r *rig) hitN(cell string, n int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.cells[cell]++
+	r.cells[cell] += n
 }

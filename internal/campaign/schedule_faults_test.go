@@ -160,6 +160,14 @@ func (d *dice) fault(cell string, s *schedule) drawnFault {
 	return f
 }
 
+// prompt reports whether ImageKit's answers reach the active worker at once: only then
+// can it be held against it what it did after one.
+func (s schedule) prompt() bool {
+	return !slices.ContainsFunc(s.Faults, func(f drawnFault) bool {
+		return strings.HasPrefix(f.Cell, "process/worker/") || strings.HasPrefix(f.Cell, "link/worker-imagekit/")
+	})
+}
+
 // toxicOf is what a link's cell asks for.
 func (f drawnFault) toxicOf() toxic {
 	parts := strings.Split(f.Cell, "/")

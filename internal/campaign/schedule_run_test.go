@@ -53,12 +53,29 @@ func (r *rig) run(s schedule) error {
 		err = r.Settle(liveness)
 	}
 	if err == nil {
-		err = r.Fell()
+		err = errors.Join(r.Fell(), run.judge())
 	}
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, run.log())
 	}
 	return nil
+}
+
+// judge holds everything since the installation's start against the invariants.
+func (run *round) judge() error {
+	ctx, cancel := context.WithTimeout(context.Background(), liveness)
+	defer cancel()
+	v, err := run.r.Judge(ctx, check.Settled)
+	if err != nil {
+		return err
+	}
+	err = broken(v)
+	if run.s.prompt() {
+		obeyed := run.r.obeyed(run.began, 300*time.Millisecond)
+		run.r.hitN("checked/resets", obeyed.Counts["I13.resets"])
+		err = errors.Join(err, broken(obeyed))
+	}
+	return err
 }
 
 // prepare uploads what is there before and asks for the upload tokens of what comes.
@@ -195,7 +212,7 @@ func (run *round) change(ctx context.Context, f *liveFile, a act) (err error) {
 		err = run.r.Overwrite(ctx, f.Name, folder, a.N)
 	case "move":
 		folder := fmt.Sprintf("/m%d-%d/", run.s.Seed, a.N)
-		if err = run.r.Move(ctx, f.path, folder, f.id); err == nil {
+		if err = run.r.Move(ctx, f.path, folder); err == nil {
 			f.path = folder + f.Name
 		}
 	case "edit":
