@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"regexp"
 	"slices"
 	"strconv"
@@ -16,11 +17,12 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/trueup/trueup/internal/check"
+	"github.com/trueup/trueup/internal/check/collect"
 )
 
 // judge holds what the senders were told, the library and the plan against what SQL
-// shows, a slice at a time: a run of a million events is judged in the memory of a
-// thousand files.
+// shows. What follows from the plan alone it asks SQL for in streams; the rest is the
+// checker's, which holds all of a run at once (some 3 GB for a million events).
 type judge struct {
 	plan  *plan
 	files *catalogue
@@ -28,6 +30,11 @@ type judge struct {
 	moved map[int]history // what befell files while the events were under way
 	shelf *shelf
 	db    *pgxpool.Pool
+	// database and queue are where the checker's collectors go, relayed what it must know
+	// of ImageKit's own webhooks.
+	database, queue string
+	relayed         []check.Ack
+	begun           time.Time
 
 	counts map[string]int64
 	wrong  []string
@@ -69,71 +76,87 @@ func (j *judge) each(ctx context.Context, sql string, args []any, scans []any, r
 	return err
 }
 
-// table: every column of every row is what the library says, by the checker's own
-// projection, and there is no other row (I2, and I3: what senders invented is nowhere).
-func (j *judge) table(ctx context.Context) error {
-	listed := int64(0)
-	err := j.shelf.pages(ctx, func(page []json.RawMessage) error {
-		truth, ids := map[string]json.RawMessage{}, make([]string, len(page))
-		for i, raw := range page {
+// checker hands the whole run to the checker: I1 as sums, I2 and I3 in every column, I9,
+// I11 and I16.
+func (j *judge) checker(ctx context.Context) error {
+	e, err := j.evidence(ctx)
+	if err != nil {
+		return err
+	}
+	v := check.Run(e, check.Settled)
+	for name, n := range v.Counts {
+		j.counts["check_"+name] = n
+	}
+	for _, w := range v.Violations {
+		j.violation("%s", w)
+	}
+	j.counts["files"], j.counts["rows"] = int64(len(e.Truth)), int64(len(e.Rows))
+	return nil
+}
+
+// evidence is all that is known of the run when all is quiet. The log of what ImageKit
+// was asked is longer than it keeps, and nobody dumped the tables meanwhile: what rests
+// on these is other campaigns' business.
+func (j *judge) evidence(ctx context.Context) (*check.Evidence, error) {
+	e := &check.Evidence{
+		Settings: check.Settings{AbsentConfirm: time.Second, NotFoundGrace: 3 * time.Second, ClaimWindow: 24 * time.Hour, Markers: []string{unverified}},
+		Without:  []check.Invariant{check.I5, check.I6, check.I7, check.I8, check.I12, check.I13, check.I14, check.I15},
+		Acks:     append(j.acks(), j.relayed...), Truth: map[string]json.RawMessage{},
+		History: []check.Change{}, Hands: []check.Hand{}, Series: []check.Dump{},
+	}
+	var err error
+	if e.Stream, err = collect.Stream(ctx, j.queue, streamPrefix); err != nil {
+		return nil, err
+	}
+	if e.Dump, err = collect.Database(ctx, j.database); err != nil {
+		return nil, err
+	}
+	return e, j.shelf.pages(ctx, func(page []json.RawMessage) error {
+		for _, raw := range page {
 			var f struct{ FileID string }
 			if err := json.Unmarshal(raw, &f); err != nil {
 				return err
 			}
-			ids[i], truth[f.FileID] = f.FileID, raw
+			e.Truth[f.FileID] = raw
 		}
-		listed += int64(len(page))
-		rows, err := rowsOf(ctx, j.db, ids)
-		if err != nil {
-			return err
-		}
-		v := check.Run(contents(truth, rows), check.Settled)
-		for _, v := range v.Violations {
-			j.violation("%s", v)
-		}
-		j.counts["files_compared"] += v.Counts["I2.files"]
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	var rows int64
-	if err := j.db.QueryRow(ctx, `SELECT count(*) FROM public.imagekit_files`).Scan(&rows); err != nil {
-		return err
-	}
-	j.counts["rows"], j.counts["files"] = rows, listed
-	if rows != listed {
-		j.violation("I2: %d rows, and the library holds %d files", rows, listed)
-	}
-	return nil
 }
 
-// contents is the evidence for what rows hold, of some files.
-func contents(truth map[string]json.RawMessage, rows []check.Row) *check.Evidence {
-	return &check.Evidence{
-		Settings: check.Settings{AbsentConfirm: time.Second, NotFoundGrace: 3 * time.Second, ClaimWindow: 24 * time.Hour, Markers: []string{unverified}},
-		Without:  []check.Invariant{check.I1, check.I5, check.I6, check.I7, check.I8, check.I9, check.I11, check.I12, check.I13, check.I14, check.I15, check.I16},
-		Truth:    truth, History: []check.Change{}, Hands: []check.Hand{}, Stream: []check.Message{},
-		Dump: check.Dump{At: time.Now(), Rows: rows, States: []check.State{}, Ledger: []check.Line{}, Retries: []check.Retry{}, DeadLetters: []check.DeadLetter{},
-			Runs: []check.Reconciliation{}, Findings: []check.Finding{}, Audit: []check.Act{}, Expired: []check.Expired{}, Fuse: &check.Fuse{}},
+// acks spells out what the senders were told.
+func (j *judge) acks() []check.Ack {
+	acks := make([]check.Ack, 0, j.told.count())
+	add := func(b int, a check.Ack) {
+		h := j.plan.event(b)
+		if h.door == byStream {
+			return
+		}
+		a.Door, a.FileID, a.Genuine, a.Body, a.SentAt = check.Report, j.files.id(h.file), true, j.plan.body(j.files, h), j.begun
+		a.User = userName(h.user)
+		if h.door == byWebhook {
+			a.Door, a.User, a.Kind, a.WebhookID = check.Webhook, "", h.kind, j.plan.webhookID(b)
+		}
+		acks = append(acks, a)
 	}
+	for _, r := range j.told.reports {
+		add(j.plan.distinctOf(int(r.sent)), check.Ack{Status: http.StatusAccepted, AnsweredAt: ulid.Time(r.event.Time()), ReportID: "rp_" + r.event.String() + "_" + seal})
+	}
+	for b := range j.plan.distinct {
+		if j.plan.event(b).door == byWebhook {
+			for range j.told.acked[b] {
+				add(b, check.Ack{Status: http.StatusOK, AnsweredAt: j.begun})
+			}
+		}
+		for range j.told.unknown[b] {
+			add(b, check.Ack{})
+		}
+	}
+	return acks
 }
 
-// rowsOf reads the rows of some files.
-func rowsOf(ctx context.Context, db *pgxpool.Pool, ids []string) ([]check.Row, error) {
-	rows, err := db.Query(ctx, `SELECT id, file_id, file_url, user_id, upload_timestamp, file_name, file_path, file_type, mime, size_bytes, width, height,
-		thumbnail_url, tags, custom_metadata, version_id, is_private, remote_updated_at, synced_at, xmin::text
-		FROM public.imagekit_files WHERE file_id = ANY($1)`, ids)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, func(c pgx.CollectableRow) (check.Row, error) {
-		var r check.Row
-		err := c.Scan(&r.ID, &r.FileID, &r.FileURL, &r.UserID, &r.UploadTimestamp, &r.FileName, &r.FilePath, &r.FileType, &r.MIME, &r.SizeBytes, &r.Width, &r.Height,
-			&r.ThumbnailURL, &r.Tags, &r.CustomMetadata, &r.VersionID, &r.IsPrivate, &r.RemoteUpdatedAt, &r.SyncedAt, &r.Xmin)
-		return r, err
-	})
-}
+// seal stands for the last part of a report id, which says nothing to anybody but its
+// maker.
+const seal = "AAAAAAAAAAAAAAAAAAAAAA"
 
 // reports: every acknowledged report stands in the ledger, under the id that its sender
 // was given, with its own file and user (I1).

@@ -52,7 +52,7 @@ func (p *plan) choosePoison() {
 		switch {
 		case len(p.crash) < crash && i*crash/len(p.poison) == len(p.crash):
 			p.crash = append(p.crash, b)
-		case p.chance(b, "junk") < 0.05:
+		case len(p.junk) == 0 || p.chance(b, "junk") < 0.05:
 			p.junk = append(p.junk, b)
 		}
 	}

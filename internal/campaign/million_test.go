@@ -43,6 +43,7 @@ func TestMillion(t *testing.T) {
 			m.wrong = append(m.wrong, fmt.Sprintf("%s: %v", phase.name, err))
 			return
 		}
+		m.counts["ms_"+strings.ReplaceAll(phase.name, " ", "_")] = time.Since(begun).Milliseconds()
 		t.Logf("%s: %s", phase.name, time.Since(begun).Round(time.Millisecond))
 	}
 }
@@ -199,12 +200,13 @@ func (m *million) settle(ctx context.Context) error {
 }
 
 func (m *million) judges() *judge {
-	return &judge{plan: m.plan, files: m.files, told: &m.senders.told, moved: m.actor.moved, shelf: m.shelf, db: m.rig.db, counts: map[string]int64{}}
+	return &judge{plan: m.plan, files: m.files, told: &m.senders.told, moved: m.actor.moved, shelf: m.shelf, db: m.rig.db,
+		database: m.rig.pg.url(), queue: m.rig.NATSURL(), relayed: m.rig.Acks(), begun: m.begun, counts: map[string]int64{}}
 }
 
 func (m *million) judgeAll(ctx context.Context) error {
 	j := m.judges()
-	err := j.judge(ctx, judgement{"table", j.table}, judgement{"reports", j.reports}, judgement{"webhooks", j.webhooks},
+	err := j.judge(ctx, judgement{"the whole", j.checker}, judgement{"reports", j.reports}, judgement{"webhooks", j.webhooks},
 		judgement{"dead letters", j.deadLetters("dead")}, judgement{"owners", j.owners}, judgement{"sums", j.sums})
 	maps.Copy(m.counts, j.counts)
 	m.wrong = append(m.wrong, j.wrong...)
@@ -268,7 +270,7 @@ func (m *million) replay(ctx context.Context) error {
 // now, and only what is no envelope is dead.
 func (m *million) judgeReplayed(ctx context.Context) error {
 	j := m.judges()
-	err := j.judge(ctx, judgement{"table", j.table}, judgement{"dead letters", j.deadLetters("resolved")}, judgement{"owners", j.owners}, judgement{"sums", j.sums})
+	err := j.judge(ctx, judgement{"the whole", j.checker}, judgement{"dead letters", j.deadLetters("resolved")}, judgement{"owners", j.owners}, judgement{"sums", j.sums})
 	m.wrong = append(m.wrong, j.wrong...)
 	m.counts["violations"] += j.counts["violations"]
 	return err
