@@ -140,8 +140,10 @@ func (l *oneLook) canary(ctx context.Context, p Priority, except []string) (file
 
 // listed reports whether GET /v1/files?limit=1 answers, or did a moment ago.
 func (v *Verifier) listed(ctx context.Context, p Priority) (bool, error) {
-	v.listedMu.Lock()
-	defer v.listedMu.Unlock()
+	if err := v.listing.lock(ctx); err != nil {
+		return false, err
+	}
+	defer v.listing.unlock()
 	if !v.listedAt.IsZero() && time.Since(v.listedAt) < v.CanaryFor/2 {
 		return true, nil
 	}

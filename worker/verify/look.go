@@ -28,7 +28,7 @@ type oneLook struct {
 
 	// probing lets one probe at a time find out whether ImageKit answers, or searches;
 	// it guards what they found.
-	probing     sync.Mutex
+	probing     alone
 	vouched     time.Time // when the last good probe was sent
 	searchSound bool      // a search by id beyond reproach was taken
 }

@@ -23,8 +23,10 @@ func (l *oneLook) judge(ctx context.Context, a Ask, fault *file.Fault, sent time
 	if l.v.recent.sawOtherSince(sent, a.FileID) {
 		return nil
 	}
-	l.probing.Lock()
-	defer l.probing.Unlock()
+	if err := l.probing.lock(ctx); err != nil {
+		return err
+	}
+	defer l.probing.unlock()
 	if l.vouched.After(sent) || l.v.recent.sawOtherSince(sent, a.FileID) {
 		return nil
 	}

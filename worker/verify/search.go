@@ -119,8 +119,10 @@ func (l *oneLook) searchHalves(ctx context.Context, indexes []int, fence file.Fe
 // searchIsOff asks ImageKit once in each Look that meets a refusal whether it
 // searches by id at all.
 func (l *oneLook) searchIsOff(ctx context.Context, p Priority) (bool, error) {
-	l.probing.Lock()
-	defer l.probing.Unlock()
+	if err := l.probing.lock(ctx); err != nil {
+		return false, err
+	}
+	defer l.probing.unlock()
 	if l.searchSound || !l.v.search.on() {
 		return !l.searchSound, nil
 	}

@@ -19,7 +19,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/trueup/trueup/internal/chance"
@@ -148,7 +147,7 @@ type Verifier struct {
 	recent *recent
 	search searchState
 
-	listedMu sync.Mutex
+	listing  alone     // guards listedAt
 	listedAt time.Time // when ListOne last answered, for the empty library
 }
 
@@ -178,7 +177,7 @@ func New(c Config) (*Verifier, error) {
 	if c.Budget.Random == nil {
 		c.Budget.Random = c.Random
 	}
-	return &Verifier{Config: c, budget: newBudget(c.Budget), recent: &recent{}}, nil
+	return &Verifier{Config: c, budget: newBudget(c.Budget), recent: &recent{}, listing: newAlone()}, nil
 }
 
 // Status says how the budget stands.
@@ -200,7 +199,7 @@ func (v *Verifier) Look(ctx context.Context, asks []Ask) ([]Answer, error) {
 	}
 	merged, at := merge(asks)
 	v.Metrics.coalesced(len(asks) - len(merged))
-	l := &oneLook{v: v, asks: merged, answers: make([]Answer, len(merged)), slots: make(chan struct{}, v.Parallel)}
+	l := &oneLook{v: v, asks: merged, answers: make([]Answer, len(merged)), slots: make(chan struct{}, v.Parallel), probing: newAlone()}
 	if err := l.run(ctx); err != nil {
 		if p := panicIn(err); p != nil {
 			panic(p)
