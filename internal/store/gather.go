@@ -12,7 +12,7 @@ import (
 
 // guard is queued first in every transaction that must hold the turn: the lease, which
 // also says whether an operator has paused the worker (the notice of that may be lost), and
-// two settings that last as long as the transaction, which is all a pooler allows.
+// settings that last as long as the transaction, which is all a pooler allows.
 func guard(b *pgx.Batch, turn int64, compat bool) {
 	if turn != noTurn {
 		queueLease(b, turn)
@@ -24,8 +24,13 @@ func guard(b *pgx.Batch, turn int64, compat bool) {
 		wait = "800ms"
 	}
 	b.Queue(`SELECT set_config('trueup.writer', 'on', true), set_config('idle_in_transaction_session_timeout', '30s', true),
-		set_config('lock_timeout', $1, true)`, wait)
+		set_config('lock_timeout', $1, true), `+flushed, wait)
 }
+
+// flushed makes COMMIT wait for the disk where a role or database was set not to: an
+// envelope is acked after it and is nowhere else then. Waiting for more than that, or for
+// a standby less, stays as it was set.
+const flushed = `set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)`
 
 // noTurn is the turn of what is rolled back anyway.
 const noTurn int64 = -1

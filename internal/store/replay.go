@@ -26,7 +26,7 @@ func hold(b *pgx.Batch, turn int64) {
 		}
 		return nil
 	})
-	b.Queue(`SELECT set_config('idle_in_transaction_session_timeout', '30s', true), set_config('lock_timeout', '5s', true)`)
+	b.Queue(`SELECT set_config('idle_in_transaction_session_timeout', '30s', true), set_config('lock_timeout', '5s', true), ` + flushed)
 }
 
 // openJob is a job under its lock.

@@ -17,6 +17,7 @@ func (s *Store) BeginTurn(ctx context.Context) (event.Turn, error) {
 	var t event.Turn
 	err := s.tx(ctx, "begin turn", func(ctx context.Context, tx pgx.Tx) error {
 		b := &pgx.Batch{}
+		b.Queue(`SELECT ` + flushed) // a number forgotten would be given out twice
 		b.Queue(`UPDATE trueup.leases SET turn = turn + 1 WHERE name = 'worker' RETURNING turn, paused, paused_by, paused_note`).
 			QueryRow(func(row pgx.Row) error { return row.Scan(&t.Number, &t.Paused, &t.PausedBy, &t.PausedNote) })
 		b.Queue(`SELECT min(due_at) FROM trueup.retries`).QueryRow(func(row pgx.Row) error {
