@@ -1,0 +1,49 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"regexp"
+	"strconv"
+	"time"
+)
+
+var executed = regexp.MustCompile(`execs: (\d+)`)
+
+// fuzzAll runs one target after the other, each with -n executions on as many lanes, and
+// records how many there were by the fuzzer's own count.
+func (c campaign) fuzzAll(ctx context.Context, o options, out io.Writer) error {
+	if o.n == 0 {
+		o.n = 100_000
+	}
+	r := record{Campaign: c.name, Seed: 0, N: o.n, Counts: map[string]int64{}, Violations: []string{}, Commit: commit(ctx)}
+	began := time.Now()
+	for _, target := range c.fuzz {
+		if len(o.extra) > 0 && o.extra[0] != target.name {
+			continue
+		}
+		var said bytes.Buffer
+		cmd := command(ctx, io.MultiWriter(out, &said), "go", "test", "-run=^$", "-fuzz=^"+target.name+"$", fmt.Sprintf("-fuzztime=%dx", o.n),
+			"-parallel", strconv.Itoa(o.lanes), target.pkg)
+		if err := cmd.Run(); err != nil {
+			r.Violations = append(r.Violations, target.pkg+" "+target.name)
+		}
+		if all := executed.FindAllSubmatch(said.Bytes(), -1); len(all) > 0 {
+			n, err := strconv.ParseInt(string(all[len(all)-1][1]), 10, 64)
+			if err != nil {
+				return err
+			}
+			r.Counts[target.name] = n
+		}
+	}
+	r.Took = time.Since(began).Round(time.Second).String()
+	if err := r.append(o.record); err != nil {
+		return err
+	}
+	if len(r.Violations) > 0 {
+		return fmt.Errorf("failed: %v", r.Violations)
+	}
+	return nil
+}

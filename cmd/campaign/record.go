@@ -1,0 +1,141 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+)
+
+// record is the line that a campaign leaves behind.
+type record struct {
+	Campaign   string           `json:"campaign"`
+	Commit     string           `json:"commit"`
+	Seed       uint64           `json:"seed"`
+	N          int              `json:"n"`
+	Counts     map[string]int64 `json:"counts"`
+	Violations []string         `json:"violations"`
+	Cells      map[string]int64 `json:"cells,omitempty"`
+	Took       string           `json:"took"`
+}
+
+func (r record) append(file string) error {
+	line, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(line, '\n'))
+	return errors.Join(err, f.Close())
+}
+
+func read(file string) ([]record, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	var out []record
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 64<<20)
+	for lines.Scan() {
+		if len(bytes.TrimSpace(lines.Bytes())) == 0 {
+			continue
+		}
+		var r record
+		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		out = append(out, r)
+	}
+	return out, lines.Err()
+}
+
+// lines counts the records of a file; none when it is not there.
+func lines(file string) int {
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return 0
+	}
+	return bytes.Count(content, []byte("\n"))
+}
+
+// join adds up what the lanes of one campaign have recorded. A lane without a record has
+// not ended as it should.
+func join(files []string) (record, error) {
+	sum := record{Counts: map[string]int64{}, Cells: map[string]int64{}, Violations: []string{}}
+	var took time.Duration
+	for _, file := range files {
+		records, err := read(file)
+		if err != nil {
+			return sum, fmt.Errorf("a lane left no record: %w", err)
+		}
+		if len(records) != 1 {
+			return sum, fmt.Errorf("a lane left %d records, want 1", len(records))
+		}
+		r := records[0]
+		sum.Campaign, sum.Commit = r.Campaign, r.Commit
+		sum.N += r.N
+		sum.Violations = append(sum.Violations, r.Violations...)
+		add(sum.Counts, r.Counts)
+		add(sum.Cells, r.Cells)
+		if d, err := time.ParseDuration(r.Took); err == nil {
+			took = max(took, d)
+		}
+	}
+	sum.Took = took.Round(time.Second).String()
+	return sum, nil
+}
+
+func add(to, from map[string]int64) {
+	for k, v := range from {
+		to[k] += v
+	}
+}
+
+// table prints the newest record of each campaign and size as Markdown.
+func table(file string, out io.Writer) error {
+	records, err := read(file)
+	if err != nil {
+		return err
+	}
+	newest := map[string]record{}
+	var names []string
+	for _, r := range records {
+		if _, ok := newest[r.Campaign]; !ok {
+			names = append(names, r.Campaign)
+		}
+		newest[r.Campaign] = r
+	}
+	fmt.Fprintln(out, "| campaign | rounds | counts | violations | seed | commit | took |")
+	fmt.Fprintln(out, "| --- | ---: | --- | ---: | ---: | --- | ---: |")
+	for _, name := range names {
+		r := newest[name]
+		var counts []string
+		for _, k := range slices.Sorted(maps.Keys(r.Counts)) {
+			counts = append(counts, fmt.Sprintf("%s %d", k, r.Counts[k]))
+		}
+		fmt.Fprintf(out, "| %s | %d | %s | %d | %d | %s | %s |\n", r.Campaign, r.N, strings.Join(counts, ", "), len(r.Violations), r.Seed, r.Commit, r.Took)
+	}
+	return nil
+}
+
+func commit(ctx context.Context) string {
+	out, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty", "--abbrev=12").Output()
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(out))
+}
