@@ -120,7 +120,7 @@ func (r *rig) describe() error {
 		"TRUEUP_JWT_SECRET": r.keys.jwt, "TRUEUP_JWT_ISSUER": r.keys.issuer, "TRUEUP_JWT_AUDIENCE": r.keys.audience,
 		"TRUEUP_KEYS": r.keys.seal, "TRUEUP_ACCOUNT": "demo_id", "TRUEUP_OPS_TOKEN": r.keys.ops, "TRUEUP_RATE_PER_USER": "0", "TRUEUP_BAD_SIGNATURES_PER_MINUTE": "0",
 		// Days in seconds.
-		"TRUEUP_NOT_FOUND_GRACE": "3s", "TRUEUP_ABSENT_CONFIRM": "1s", "TRUEUP_RECONCILE_EVERY": "10s", "TRUEUP_POLL_EVERY": "2s",
+		"TRUEUP_NOT_FOUND_GRACE": "3s", "TRUEUP_ABSENT_CONFIRM": "1s", "TRUEUP_RECONCILE_EVERY": "6s", "TRUEUP_POLL_EVERY": "2s",
 		"TRUEUP_API_TIMEOUT": "1s", "TRUEUP_API_PATIENCE": "1500ms", "TRUEUP_DRAIN": "5s",
 	}
 	maps.Copy(r.env, r.opts.Env)

@@ -48,32 +48,48 @@ func (r *rig) run(s schedule) error {
 	}
 	run.play()
 	r.hooks.behave(mood{})
-	err := r.Heal(liveness)
-	if err == nil {
-		err = r.Settle(liveness)
-	}
-	if err == nil {
-		err = errors.Join(r.Fell(), run.judge())
-	}
+	err := run.rest()
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, run.log())
 	}
 	return nil
 }
 
-// judge holds everything since the installation's start against the invariants.
-func (run *round) judge() error {
+// rest heals everything and waits until it has come to rest, within one bound for all.
+// What may never be wrong is judged as soon as nothing is under way any more; what has to
+// become right may take until the bound, for a run of reconciliation to mend what people
+// did.
+func (run *round) rest() error {
+	if err := run.r.Heal(liveness); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), liveness)
 	defer cancel()
-	v, err := run.r.Judge(ctx, check.Settled)
+	if err := until(ctx, func() error { return run.r.Quiet(ctx) }); err != nil {
+		return fmt.Errorf("stuck for %s: %w", liveness, err)
+	}
+	if err := run.judge(ctx, check.Safety); err != nil {
+		return err
+	}
+	return errors.Join(until(ctx, func() error {
+		if err := errors.Join(run.r.Differs(ctx), run.r.Quiet(ctx)); err != nil {
+			return err
+		}
+		return run.judge(ctx, check.Settled)
+	}), run.r.Fell())
+}
+
+// judge holds everything since the installation's start against the invariants.
+func (run *round) judge(ctx context.Context, phase check.Phase) error {
+	v, err := run.r.Judge(ctx, phase)
 	if err != nil {
 		return err
 	}
 	err = broken(v)
-	if run.s.prompt() {
+	if phase == check.Settled && err == nil && run.s.prompt() {
 		obeyed := run.r.obeyed(run.began, 300*time.Millisecond)
 		run.r.hitN("checked/resets", obeyed.Counts["I13.resets"])
-		err = errors.Join(err, broken(obeyed))
+		err = broken(obeyed)
 	}
 	return err
 }
