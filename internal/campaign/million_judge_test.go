@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/oklog/ulid/v2"
 
 	"github.com/trueup/trueup/internal/check"
@@ -29,12 +28,8 @@ type judge struct {
 	told  *told
 	moved map[int]history // what befell files while the events were under way
 	shelf *shelf
-	db    *pgxpool.Pool
-	// database and queue are where the checker's collectors go, relayed what it must know
-	// of ImageKit's own webhooks.
-	database, queue string
-	relayed         []check.Ack
-	begun           time.Time
+	rig   *rig
+	begun time.Time
 
 	counts map[string]int64
 	wrong  []string
@@ -68,7 +63,7 @@ func (j *judge) judge(ctx context.Context, what ...judgement) error {
 
 // each runs a query and hands over its rows.
 func (j *judge) each(ctx context.Context, sql string, args []any, scans []any, row func() error) error {
-	rows, err := j.db.Query(ctx, sql, args...)
+	rows, err := j.rig.db.Query(ctx, sql, args...)
 	if err != nil {
 		return err
 	}
@@ -79,10 +74,16 @@ func (j *judge) each(ctx context.Context, sql string, args []any, scans []any, r
 // checker hands the whole run to the checker: I1 as sums, I2 and I3 in every column, I9,
 // I11 and I16.
 func (j *judge) checker(ctx context.Context) error {
-	e, err := j.evidence(ctx)
+	e, err := j.rig.quietEvidence(ctx, j.shelf)
 	if err != nil {
 		return err
 	}
+	e.Acks = append(j.acks(), j.rig.Acks()...)
+	j.check(e)
+	return nil
+}
+
+func (j *judge) check(e *check.Evidence) {
 	v := check.Run(e, check.Settled)
 	for name, n := range v.Counts {
 		j.counts["check_"+name] = n
@@ -91,27 +92,25 @@ func (j *judge) checker(ctx context.Context) error {
 		j.violation("%s", w)
 	}
 	j.counts["files"], j.counts["rows"] = int64(len(e.Truth)), int64(len(e.Rows))
-	return nil
 }
 
-// evidence is all that is known of the run when all is quiet. The log of what ImageKit
-// was asked is longer than it keeps, and nobody dumped the tables meanwhile: what rests
-// on these is other campaigns' business.
-func (j *judge) evidence(ctx context.Context) (*check.Evidence, error) {
+// quietEvidence is all but the acknowledgements that is known of a long run when all is
+// quiet. The log of what ImageKit was asked is longer than it keeps, and nobody dumped
+// the tables meanwhile: what rests on these is other campaigns' business.
+func (r *rig) quietEvidence(ctx context.Context, s *shelf) (*check.Evidence, error) {
 	e := &check.Evidence{
 		Settings: check.Settings{AbsentConfirm: time.Second, NotFoundGrace: 3 * time.Second, ClaimWindow: 24 * time.Hour, Markers: []string{unverified}},
 		Without:  []check.Invariant{check.I5, check.I6, check.I7, check.I8, check.I12, check.I13, check.I14, check.I15},
-		Acks:     append(j.acks(), j.relayed...), Truth: map[string]json.RawMessage{},
-		History: []check.Change{}, Hands: []check.Hand{}, Series: []check.Dump{},
+		Truth:    map[string]json.RawMessage{}, History: []check.Change{}, Hands: []check.Hand{}, Series: []check.Dump{},
 	}
 	var err error
-	if e.Stream, err = collect.Stream(ctx, j.queue, streamPrefix); err != nil {
+	if e.Stream, err = collect.Stream(ctx, r.NATSURL(), streamPrefix); err != nil {
 		return nil, err
 	}
-	if e.Dump, err = collect.Database(ctx, j.database); err != nil {
+	if e.Dump, err = collect.Database(ctx, r.pg.url()); err != nil {
 		return nil, err
 	}
-	return e, j.shelf.pages(ctx, func(page []json.RawMessage) error {
+	return e, s.pages(ctx, func(page []json.RawMessage) error {
 		for _, raw := range page {
 			var f struct{ FileID string }
 			if err := json.Unmarshal(raw, &f); err != nil {
@@ -342,7 +341,7 @@ func (j *judge) sums(ctx context.Context) error {
 		return nil
 	})
 	var retries, dead int64
-	err = errors.Join(err, j.db.QueryRow(ctx, `SELECT (SELECT count(*) FROM trueup.retries), (SELECT count(*) FROM trueup.dead_letters)`).Scan(&retries, &dead))
+	err = errors.Join(err, j.rig.db.QueryRow(ctx, `SELECT (SELECT count(*) FROM trueup.retries), (SELECT count(*) FROM trueup.dead_letters)`).Scan(&retries, &dead))
 	if err != nil {
 		return err
 	}

@@ -140,7 +140,10 @@ func (k *killer) choose() string {
 func (k *killer) victim(ctx context.Context, kind string) (string, error) {
 	switch kind {
 	case "active":
-		return k.active(ctx), nil
+		if name, err := k.r.active(ctx, k.turns); err == nil {
+			return name, nil
+		}
+		fallthrough // nobody has the turn, or nobody can say
 	case "worker":
 		return fmt.Sprintf("worker%d", 1+k.rng.IntN(len(k.r.ops))), nil
 	case "ingest":
@@ -151,22 +154,24 @@ func (k *killer) victim(ctx context.Context, kind string) (string, error) {
 	return kind, nil
 }
 
-// active is the worker that holds the turn, by the entry in the turn's bucket; where that
-// cannot be read, any.
-func (k *killer) active(ctx context.Context) string {
+// active is the worker that holds the turn, by the entry in the turn's bucket.
+func (r *rig) active(ctx context.Context, turns jetstream.KeyValue) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	if entry, err := k.turns.Get(ctx, "turn"); err == nil {
-		var holder struct{ PID int }
-		if json.Unmarshal(entry.Value(), &holder) == nil {
-			for i := range k.r.ops {
-				if name := fmt.Sprintf("worker%d", i+1); k.r.units[name].pid() == holder.PID {
-					return name
-				}
-			}
+	entry, err := turns.Get(ctx, "turn")
+	if err != nil {
+		return "", err
+	}
+	var holder struct{ PID int }
+	if err := json.Unmarshal(entry.Value(), &holder); err != nil {
+		return "", err
+	}
+	for i := range r.ops {
+		if name := fmt.Sprintf("worker%d", i+1); r.units[name].pid() == holder.PID {
+			return name, nil
 		}
 	}
-	return fmt.Sprintf("worker%d", 1+k.rng.IntN(len(k.r.ops)))
+	return "", fmt.Errorf("process %d holds the turn, and is none of ours", holder.PID)
 }
 
 // mayDie freezes a worker and says whether a kill may end it now. It may not while an

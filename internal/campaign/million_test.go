@@ -24,7 +24,7 @@ import (
 // the dead letters are the poison and nothing else; with the poison cured a replay of
 // all of them settles them, and a second one changes no row.
 //
-//	go test ./internal/campaign -run 'TestMillion$' -n 1000000 -timeout 0 -v
+//	go test ./internal/campaign -run 'TestMillion$' -timeout 0 -v -args -n 1000000
 func TestMillion(t *testing.T) {
 	n := rounds(3000)
 	m := &million{t: t, plan: newPlan(*seedFlag, n), begun: time.Now(), counts: map[string]int64{}, cells: map[string]int64{}}
@@ -200,8 +200,7 @@ func (m *million) settle(ctx context.Context) error {
 }
 
 func (m *million) judges() *judge {
-	return &judge{plan: m.plan, files: m.files, told: &m.senders.told, moved: m.actor.moved, shelf: m.shelf, db: m.rig.db,
-		database: m.rig.pg.url(), queue: m.rig.NATSURL(), relayed: m.rig.Acks(), begun: m.begun, counts: map[string]int64{}}
+	return &judge{plan: m.plan, files: m.files, told: &m.senders.told, moved: m.actor.moved, shelf: m.shelf, rig: m.rig, begun: m.begun, counts: map[string]int64{}}
 }
 
 func (m *million) judgeAll(ctx context.Context) error {
@@ -323,7 +322,7 @@ func (m *million) record() {
 		m.t.Errorf("%s", w)
 	}
 	if m.t.Failed() {
-		m.t.Logf("repeat: go test ./internal/campaign -run 'TestMillion$' -seed %d -n %d -timeout 0 -v", m.plan.seed, m.plan.n)
+		m.t.Logf("repeat: go test ./internal/campaign -run 'TestMillion$' -timeout 0 -v -args -seed %d -n %d", m.plan.seed, m.plan.n)
 	}
 	record{Campaign: "million", Seed: m.plan.seed, N: m.plan.n, Counts: m.counts, Violations: m.wrong, Cells: m.cells, Took: time.Since(m.begun).Round(time.Millisecond).String()}.write(m.t)
 }
