@@ -57,8 +57,8 @@ func (c campaign) start(ctx context.Context, o options, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("%s FAILED after %s: %w", c.name, time.Since(began).Round(time.Second), err)
 	}
-	fmt.Fprintf(out, "%s passed in %s\n", c.name, time.Since(began).Round(time.Second))
-	return nil
+	_, err = fmt.Fprintf(out, "%s passed in %s\n", c.name, time.Since(began).Round(time.Second))
+	return err
 }
 
 // command is a go command, or a test binary, in the module's root, whose output is ours.

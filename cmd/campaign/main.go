@@ -79,9 +79,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 }
 
 func usage(out io.Writer) {
-	fmt.Fprintf(out, "usage: go run ./cmd/campaign NAME [-seed S] [-n N] [-duration D] [-lanes K] [-record FILE] [-- flags of the test]\n\n")
+	var text strings.Builder
+	text.WriteString("usage: go run ./cmd/campaign NAME [-seed S] [-n N] [-duration D] [-lanes K] [-record FILE] [-- flags of the test]\n\n")
 	for _, c := range campaigns {
-		fmt.Fprintf(out, "  %-10s  %s\n", c.name, c.says)
+		fmt.Fprintf(&text, "  %-10s  %s\n", c.name, c.says)
 	}
-	fmt.Fprintf(out, "  %-10s  %s\n", "table", "print what -record holds as a table, newest of each campaign")
+	fmt.Fprintf(&text, "  %-10s  %s\n", "table", "print what -record holds as a table, the newest of each campaign")
+	_, _ = io.WriteString(out, text.String())
 }

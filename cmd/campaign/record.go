@@ -119,17 +119,18 @@ func table(file string, out io.Writer) error {
 		}
 		newest[r.Campaign] = r
 	}
-	fmt.Fprintln(out, "| campaign | rounds | counts | violations | seed | commit | took |")
-	fmt.Fprintln(out, "| --- | ---: | --- | ---: | ---: | --- | ---: |")
+	var rows strings.Builder
+	rows.WriteString("| campaign | rounds | counts | violations | seed | commit | took |\n| --- | ---: | --- | ---: | ---: | --- | ---: |\n")
 	for _, name := range names {
 		r := newest[name]
 		var counts []string
 		for _, k := range slices.Sorted(maps.Keys(r.Counts)) {
 			counts = append(counts, fmt.Sprintf("%s %d", k, r.Counts[k]))
 		}
-		fmt.Fprintf(out, "| %s | %d | %s | %d | %d | %s | %s |\n", r.Campaign, r.N, strings.Join(counts, ", "), len(r.Violations), r.Seed, r.Commit, r.Took)
+		fmt.Fprintf(&rows, "| %s | %d | %s | %d | %d | %s | %s |\n", r.Campaign, r.N, strings.Join(counts, ", "), len(r.Violations), r.Seed, r.Commit, r.Took)
 	}
-	return nil
+	_, err = io.WriteString(out, rows.String())
+	return err
 }
 
 func commit(ctx context.Context) string {
