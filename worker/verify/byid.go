@@ -57,7 +57,7 @@ func (v *Verifier) details(ctx context.Context, p Priority, id string) (answer f
 	switch {
 	case err != nil:
 	case fault == nil:
-		v.recent.saw(id)
+		v.recent.saw(id, sent)
 	case fault.Absent():
 		v.recent.forget(id)
 	}

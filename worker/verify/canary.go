@@ -14,25 +14,26 @@ import (
 const recentSize = 64
 
 // recent remembers which files answered 200 by id last, newest last. Times are
-// monotonic: a clock that jumps makes nothing older or younger.
+// monotonic: a clock that jumps makes nothing older or younger. How old an answer is
+// counts from when it was asked for: it may have been long on its way.
 type recent struct {
 	mu   sync.Mutex
 	seen []seenAt
 }
 
 type seenAt struct {
-	id string
-	at time.Time
+	id        string
+	sent, got time.Time
 }
 
-func (r *recent) saw(id string) {
+func (r *recent) saw(id string, sent time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.drop(id)
 	if len(r.seen) == recentSize {
 		r.seen = slices.Delete(r.seen, 0, 1)
 	}
-	r.seen = append(r.seen, seenAt{id, time.Now()})
+	r.seen = append(r.seen, seenAt{id, sent, time.Now()})
 }
 
 func (r *recent) forget(id string) {
@@ -46,17 +47,17 @@ func (r *recent) drop(id string) {
 	r.seen = slices.DeleteFunc(r.seen, func(s seenAt) bool { return s.id == id })
 }
 
-// within names up to n files that answered at most age ago (zero: whenever), the
-// newest first, other than those in except.
+// within names up to n files that answered a question of at most age ago (zero:
+// whenever), the newest first, other than those in except.
 func (r *recent) within(age time.Duration, n int, except []string) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var ids []string
 	for _, s := range slices.Backward(r.seen) {
-		if len(ids) == n || age > 0 && time.Since(s.at) > age {
+		if len(ids) == n {
 			break
 		}
-		if !slices.Contains(except, s.id) {
+		if !slices.Contains(except, s.id) && (age <= 0 || time.Since(s.sent) <= age) {
 			ids = append(ids, s.id)
 		}
 	}
@@ -67,7 +68,7 @@ func (r *recent) within(age time.Duration, n int, except []string) []string {
 func (r *recent) sawOtherSince(t time.Time, id string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.ContainsFunc(r.seen, func(s seenAt) bool { return s.id != id && s.at.After(t) })
+	return slices.ContainsFunc(r.seen, func(s seenAt) bool { return s.id != id && s.got.After(t) })
 }
 
 // proveAbsences gives every absence that might remove something the proof that the

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/trueup/trueup/internal/event"
 	"github.com/trueup/trueup/internal/file"
@@ -38,6 +39,17 @@ func TestCanary(t *testing.T) {
 		got := canary(t, look(t, v, Ask{FileID: "missing"})[0])
 		if !slices.Equal(got.FileIDs, []string{"there"}) || len(l.calls("")) != 2 {
 			t.Errorf("canary %+v after %d calls", got, len(l.calls("")))
+		}
+	})
+	t.Run("IsAsOldAsItsQuestionNotAsItsAnswer", func(t *testing.T) {
+		r := &recent{}
+		r.saw("slow", time.Now().Add(-time.Minute))
+		r.saw("quick", time.Now())
+		if got := r.within(50*time.Second, 5, nil); !slices.Equal(got, []string{"quick"}) {
+			t.Errorf("%v vouch; slow was asked a minute ago", got)
+		}
+		if got := r.within(0, 5, nil); len(got) != 2 {
+			t.Errorf("%v have answered", got)
 		}
 	})
 	t.Run("IsALiveRowAskedForThePurpose", func(t *testing.T) {

@@ -69,11 +69,13 @@ func (v *Verifier) probe(ctx context.Context, p Priority, failing []string) erro
 }
 
 func (v *Verifier) probeOne(ctx context.Context, p Priority, id string) (file.Answer, *file.Fault, error) {
+	var sent time.Time
 	answer, fault, err := v.ask(ctx, p, "details", 1, v.ProbePatience, func(ctx context.Context) (file.Answer, error) {
+		sent = time.Now()
 		return v.Library.Details(ctx, id)
 	})
 	if err == nil && fault == nil {
-		v.recent.saw(id)
+		v.recent.saw(id, sent)
 	}
 	return answer, fault, err
 }

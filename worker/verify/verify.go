@@ -125,7 +125,9 @@ type Config struct {
 	// and how long a learned limit on its size lasts; zero means 10 minutes.
 	ProbeAgain time.Duration
 	// CanaryFor is how long a 200 vouches that the key still sees our library; zero
-	// means 50 s, which leaves 10 of the 60 s allowed for the write.
+	// means 50 s, which leaves 10 of the 60 s allowed for the write. It has to be shorter
+	// than the time between the two 404s that remove a row: only what was asked after the
+	// first of them says that it was not the library that had gone.
 	CanaryFor time.Duration
 	// Budget of all calls; zero fields mean the defaults named there.
 	Budget BudgetConfig
