@@ -38,6 +38,8 @@ const (
 	ticketKey     = "simulated-ticket-key-0123456789abcdef"
 	claimWindow   = time.Hour
 	roomy         = 64 << 20 // bytes in the queue
+	// turnTTL is longer than in production, because each renewal costs time outside.
+	turnTTL = time.Minute
 )
 
 // Options say how a run is carried out; they change nothing of what happens in it.
@@ -58,7 +60,7 @@ func build(ctx context.Context, p Plan, o Options, reached *Reached) (*world, er
 	w.people, w.post = &people{w: w}, &post{w: w}
 	w.base = baseConfig(p.Shape)
 	w.database = rows.New(chance.Seeded(mixed(p.Seed ^ 0xda7a)))
-	w.stream = queue.NewStream(queue.Server{Shared: !p.Shape.Serve(), MaxBytes: roomy, Shuffle: newDraw(p.Seed, 10)})
+	w.stream = queue.NewStream(queue.Server{Shared: !p.Shape.Serve(), MaxBytes: roomy, Shuffle: newDraw(p.Seed, 10), TurnTTL: turnTTL})
 	if err := w.buildLibraries(); err != nil {
 		return nil, err
 	}

@@ -82,6 +82,8 @@ func (c *campaign) run(seed uint64) {
 	}
 	if *story {
 		c.t.Log(r)
+	} else if testing.Verbose() {
+		c.t.Logf("seed %d: %s inside, %d lines, digest %016x", seed, r.Virtual.Round(time.Second), r.Lines, r.Digest)
 	}
 	if !r.Failed() {
 		return

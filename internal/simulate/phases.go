@@ -26,7 +26,7 @@ func (w *world) safety() {
 }
 
 // snapshots is about how many states of the database a run is judged by, beside the last.
-const snapshots = 30
+const snapshots = 16
 
 func (w *world) snapshot() {
 	d := w.dump()
@@ -100,7 +100,7 @@ func (w *world) insist(do func() bool) {
 // beyond the bound: what is wrong by then is for the checker to say.
 func (w *world) settle(until time.Time) {
 	for time.Now().Before(until) && w.ctx.Err() == nil {
-		_ = sleep(w.ctx, 20*time.Second)
+		_ = sleep(w.ctx, time.Minute)
 		if w.quiet() && w.even() {
 			return
 		}

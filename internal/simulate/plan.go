@@ -155,12 +155,14 @@ func drawShape(d draw) Shape {
 		DropRate: one(d, 0, 0, 0.3, 1), DuplicateRate: one(d, 0, 0.2, 0.5), ReorderRate: one(d, 0, 0.3), LateRate: one(d, 0, 0, 0.2),
 		Safety: d.span(30*time.Second, 20*time.Minute),
 	}
-	s.Late = d.span(10*time.Minute, s.Safety+time.Hour)
-	if d.chance(0.02) {
-		s.LateRate, s.Late = 0.2, time.Duration(1+d.IntN(3))*24*time.Hour
-	}
+	s.Late = d.span(2*time.Minute, s.Safety+20*time.Minute)
 	if !d.chance(0.35) {
 		s.Ingests, s.Workers = 1+d.IntN(2), 1+d.IntN(2)
+	}
+	if d.chance(0.005) {
+		// Days of idling are dear even where they take no time, so little else happens in them.
+		s.LateRate, s.Late = 0.3, time.Duration(1+d.IntN(3))*24*time.Hour
+		s.ReconcileEvery, s.PollEvery, s.Workers = 6*time.Hour, 0, min(s.Workers, 1)
 	}
 	if d.chance(0.3) {
 		s.TicketField = "ticket"
