@@ -215,12 +215,7 @@ func attemptLine(a event.Attempt) string {
 func printable(body []byte) string {
 	const most = 4000
 	s := strings.ToValidUTF8(string(body[:min(len(body), most)]), "�")
-	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, s)
+	s = strings.NewReplacer("\n", " ", "\t", " ").Replace(visible(s))
 	if len(body) > most {
 		s += fmt.Sprintf(" … (%d bytes)", len(body))
 	}

@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
+	"unicode"
 )
 
 // Rules for all output: results go to standard output, once, when they are known;
@@ -26,5 +28,16 @@ func (p *program) remark(format string, args ...any) {
 
 // line writes one line of the result.
 func (p *program) line(format string, args ...any) {
-	_, _ = fmt.Fprintf(p.stdout, format+"\n", args...)
+	_, _ = fmt.Fprintln(p.stdout, visible(fmt.Sprintf(format, args...)))
+}
+
+// visible is text for a terminal: what strangers wrote may not move its cursor, colour
+// it, or turn the direction of what follows. Line breaks and tabs stay.
+func visible(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r != '\n' && r != '\t' && !unicode.IsGraphic(r) {
+			return ' '
+		}
+		return r
+	}, s)
 }

@@ -31,7 +31,7 @@ func statusCommand(p *program) *cobra.Command {
 func (p *program) table(lines [][2]string) error {
 	tw := tabwriter.NewWriter(p.stdout, 0, 0, 3, ' ', 0)
 	for _, l := range lines {
-		_, _ = fmt.Fprintf(tw, "%s\t%s\n", l[0], l[1])
+		_, _ = fmt.Fprintf(tw, "%s\t%s\n", visible(l[0]), visible(l[1]))
 	}
 	return tw.Flush()
 }
