@@ -27,6 +27,12 @@ import (
 // a migrated database.
 func startServe(t testing.TB, more map[string]string) *installation {
 	t.Helper()
+	return startServeTagged(t, more, nil)
+}
+
+// startServeTagged is startServe with a serve built with tags.
+func startServeTagged(t testing.TB, more map[string]string, tags []string) *installation {
+	t.Helper()
 	in := &installation{t: t}
 	database := testenv.Postgres(t)
 	at := func() string { return fmt.Sprintf("127.0.0.1:%d", testenv.Freeport(t)) }
@@ -44,7 +50,7 @@ func startServe(t testing.TB, more map[string]string) *installation {
 	emulatorEnv := maps.Clone(in.env)
 	emulatorEnv["TRUEUP_EMULATOR_ADDR"], emulatorEnv["TRUEUP_DATA_DIR"] = imagekit, testenv.Dir(t)
 	start(t, emulatorEnv, "emulator")
-	serve := start(t, in.env, "serve")
+	serve := startTagged(t, in.env, tags, "serve")
 	in.dev = serve
 	in.answers(in.env["TRUEUP_URL"]+"/readyz", in.env["IMAGE_KIT_BASE_URL"]+"/_emulator/settings")
 	in.connect()
