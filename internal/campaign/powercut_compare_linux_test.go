@@ -6,12 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/trueup/trueup/internal/check"
+	"github.com/trueup/trueup/internal/check/collect"
 )
 
 // settled are the ends of events as PostgreSQL tells of them: how often each event,
@@ -75,25 +75,30 @@ func (a acknowledged) compare(s settled) (lost, twice []string) {
 	return lost, twice
 }
 
-// readSettled reads the ends in one snapshot.
-func readSettled(ctx context.Context, db *pgx.Conn) (settled, error) {
+// ends are all ends that the database tells of; an event that was parked and is told of
+// in the ledger, too, has one.
+func ends(d check.Dump) settled {
 	s := settled{events: map[string]int{}, webhooks: map[string]int{}}
-	rows, err := db.Query(ctx, `
-		SELECT id, coalesce(detail->>'webhookId', '') FROM trueup.ledger WHERE end_kind <> ''
-		UNION ALL SELECT event_id, webhook_id FROM trueup.retries
-		UNION ALL SELECT event_id, webhook_id FROM trueup.dead_letters d WHERE NOT EXISTS (SELECT FROM trueup.ledger l WHERE l.id = d.event_id AND l.end_kind <> '')`)
-	if err != nil {
-		return s, err
-	}
-	var event, webhook string
-	_, err = pgx.ForEachRow(rows, []any{&event, &webhook}, func() error {
+	count := func(event, webhook string) {
 		s.events[event]++
 		if webhook != "" {
 			s.webhooks[webhook]++
 		}
-		return nil
-	})
-	return s, err
+	}
+	for _, l := range d.Ledger {
+		if l.EndKind != "" {
+			count(l.ID, l.WebhookID)
+		}
+	}
+	for _, r := range d.Retries {
+		count(r.EventID, r.WebhookID)
+	}
+	for _, l := range d.DeadLetters {
+		if s.events[l.EventID] == 0 {
+			count(l.EventID, l.WebhookID)
+		}
+	}
+	return s
 }
 
 // quiet waits until nothing is under way: the queue is empty and no retry waits.
@@ -142,37 +147,13 @@ func (s *site) operator(ctx context.Context, path string, out any) (raw json.Raw
 	return raw, json.Unmarshal(raw, out)
 }
 
-// rowSeen is as much of a row as tells whether it is the file's newest state.
-type rowSeen struct {
-	updated time.Time
-	tags    []string
-	user    string
-}
-
-func readRows(ctx context.Context, db *pgx.Conn) (map[string]rowSeen, error) {
-	rows, err := db.Query(ctx, `SELECT file_id, remote_updated_at, tags, user_id FROM public.imagekit_files`)
-	if err != nil {
-		return nil, err
-	}
-	all := map[string]rowSeen{}
-	var id string
-	var r rowSeen
-	_, err = pgx.ForEachRow(rows, []any{&id, &r.updated, &r.tags, &r.user}, func() error {
-		r.tags = slices.Clone(r.tags)
-		all[id] = r
-		return nil
-	})
-	return all, err
-}
-
-// wrongRows says where the table is not what the library holds. everything: all
-// senders have finished; else a file counts only if an event that was acknowledged came
-// after all that was done to it.
-func wrongRows(senders []*sender, truth map[string]json.RawMessage, rows map[string]rowSeen, everything bool) (wrong []string, judged int) {
-	for id := range rows {
-		if _, ok := truth[id]; !ok && everything {
-			wrong = append(wrong, "a row for "+id+", which ImageKit does not have")
-		}
+// staleRows says which rows are not what the library holds although an event that was
+// acknowledged came after all that was done to the file. It is asked before anybody
+// sends anything again, which would make good what was lost.
+func staleRows(senders []*sender, truth map[string]json.RawMessage, dump check.Dump) (wrong []string, judged int) {
+	rows := map[string]check.Row{}
+	for _, r := range dump.Rows {
+		rows[r.FileID] = r
 	}
 	for _, s := range senders {
 		for _, f := range s.files {
@@ -180,17 +161,18 @@ func wrongRows(senders []*sender, truth map[string]json.RawMessage, rows map[str
 				continue
 			}
 			judged++
-			if err := f.judge(s.user, truth[f.id], rows); err != nil {
+			row, ok := rows[f.id]
+			if err := f.judge(s.user, truth[f.id], row, ok); err != nil {
 				wrong = append(wrong, fmt.Sprintf("file %s: %v", f.id, err))
 			}
 		}
 	}
-	slices.Sort(wrong)
 	return wrong, judged
 }
 
-func (f *cutFile) judge(user string, raw json.RawMessage, rows map[string]rowSeen) error {
-	row, ok := rows[f.id]
+// judge holds a row against its file by what the senders change; the checker holds every
+// column against it later.
+func (f *cutFile) judge(user string, raw json.RawMessage, row check.Row, ok bool) error {
 	if f.deleted {
 		if ok {
 			return errors.New("deleted, and has a row")
@@ -207,10 +189,47 @@ func (f *cutFile) judge(user string, raw json.RawMessage, rows map[string]rowSee
 	switch {
 	case !ok:
 		return errors.New("no row")
-	case !row.updated.Equal(want.UpdatedAt) || !slices.Equal(row.tags, want.Tags):
-		return fmt.Errorf("row of %s with tags %v, want %s and %v", row.updated, row.tags, want.UpdatedAt, want.Tags)
-	case f.reported && row.user != user:
-		return fmt.Errorf("belongs to %q, want %q", row.user, user)
+	case row.RemoteUpdatedAt == nil || !row.RemoteUpdatedAt.Equal(want.UpdatedAt) || !slices.Equal(row.Tags, want.Tags):
+		return fmt.Errorf("row of %v with tags %v, want %s and %v", row.RemoteUpdatedAt, row.Tags, want.UpdatedAt, want.Tags)
+	case f.reported && row.UserID != user:
+		return fmt.Errorf("belongs to %q, want %q", row.UserID, user)
 	}
 	return nil
+}
+
+// verdict is the checker's, over all that is known of a trial in which everybody has
+// finished. trueup is stopped for it: the embedded queue can be read only then.
+func (s *site) verdict(ctx context.Context, senders []*sender) (v check.Verdict, err error) {
+	e := check.Evidence{
+		Settings: check.Settings{AbsentConfirm: absentConfirm, NotFoundGrace: notFoundGrace, ClaimWindow: time.Hour, RetryMaxAge: 24 * time.Hour,
+			Keys: []string{cutSeal}, Account: cutAccount, Markers: []string{cutMarker}, Skew: 20 * time.Millisecond},
+		// One dump, at the end: what lies between two is other campaigns' matter.
+		Without: []check.Invariant{check.I5, check.I6, check.I7, check.I8, check.I9, check.I13, check.I15},
+		Hands:   []check.Hand{}, Lies: []check.Lie{},
+	}
+	for _, one := range senders {
+		e.Acks = append(e.Acks, one.acks...)
+	}
+	for _, p := range s.parts {
+		if p.name == "serve" || p.name == "ingest" || p.name == "worker" {
+			p.stop(20 * time.Second)
+		}
+	}
+	if s.layout.nodes == 0 {
+		e.Stream, err = collect.StoppedStream(ctx, filepath.Join(s.dataDir("trueup"), "queue"), streamPrefix)
+	} else {
+		e.Stream, err = collect.Stream(ctx, s.natsURL(), streamPrefix)
+	}
+	if err != nil {
+		return v, err
+	}
+	if e.Dump, err = collect.Database(ctx, s.databaseURL()); err != nil {
+		return v, err
+	}
+	seen := &collect.ImageKit{Client: s.library.http, URL: s.library.url}
+	if err := seen.Collect(ctx); err != nil {
+		return v, err
+	}
+	e.Truth, e.History, e.Requests = seen.Truth, seen.History, seen.Requests
+	return check.Run(&e, check.Settled), nil
 }

@@ -234,7 +234,7 @@ var errNotAllowed = errors.New("loop devices are not allowed here")
 // probeDisks tries a small round of everything the rig needs of the kernel.
 func probeDisks(ctx context.Context, dir string) error {
 	d := &disk{image: filepath.Join(dir, "probe.img"), mount: filepath.Join(dir, "probe")}
-	defer os.Remove(d.image)
+	defer func() { _ = os.Remove(d.image) }()
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("%w: only root may mount", errNotAllowed)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -123,11 +124,37 @@ func sweepCuts() {
 		if err != nil || !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
 			continue
 		}
-		_ = endAll(worksBelow(dir))
-		for _, mount := range mountsBelow(dir) {
-			_ = unmount(mount)
+		clearCut(dir)
+	}
+}
+
+func clearCut(dir string) {
+	_ = endAll(worksBelow(dir))
+	for _, mount := range mountsBelow(dir) {
+		_ = unmount(mount)
+	}
+	_ = os.RemoveAll(dir)
+}
+
+// clearOnInterrupt has nothing left over when the campaign is told to stop: a test that
+// is interrupted runs no cleanup. Our own children end with us.
+func clearOnInterrupt(dir string) (stop func()) {
+	told, done, gone := make(chan os.Signal, 1), make(chan struct{}), make(chan struct{})
+	signal.Notify(told, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		defer close(gone)
+		select {
+		case <-told:
+			_ = endAll(family(os.Getpid())[1:])
+			clearCut(dir)
+			os.Exit(130)
+		case <-done:
 		}
-		_ = os.RemoveAll(dir)
+	}()
+	return func() {
+		signal.Stop(told)
+		close(done)
+		<-gone
 	}
 }
 

@@ -6,12 +6,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/trueup/trueup/internal/check/collect"
 	"github.com/trueup/trueup/internal/testenv"
 )
 
@@ -59,10 +62,15 @@ func (l *library) env() map[string]string {
 		"IMAGE_KIT_BASE_URL": l.url, "IMAGEKIT_URL_ENDPOINT": l.url + "/demo_id",
 		"IMAGEKIT_PUBLIC_KEY": "public_powercut", "IMAGEKIT_PRIVATE_KEY": cutPrivateKey, "IMAGEKIT_WEBHOOK_SECRET": cutSecret,
 		"TRUEUP_JWT_SECRET": cutJWTSecret, "TRUEUP_JWT_ISSUER": cutIssuer, "TRUEUP_JWT_AUDIENCE": "trueup", "TRUEUP_OPS_TOKEN": cutOpsToken,
+		"TRUEUP_KEYS": cutSeal, "TRUEUP_ACCOUNT": cutAccount,
 	}
 }
 
-const cutOpsToken = "powercut-operator-token"
+const (
+	cutOpsToken = "powercut-operator-token"
+	cutSeal     = "powercut-seal-powercut-seal-powercut-seal"
+	cutAccount  = "demo_id"
+)
 
 // call makes one request with the private key and decodes its answer into out.
 func (l *library) call(ctx context.Context, method, path string, body, out any) error {
@@ -111,43 +119,24 @@ func (l *library) fill(ctx context.Context, n int, latency time.Duration) (fileI
 	if err := l.call(ctx, "POST", "/_emulator/files/generate", map[string]any{"count": n, "folder": "/cut", "spread": "20m"}, nil); err != nil {
 		return nil, err
 	}
-	files, err := l.files(ctx)
-	for id := range files {
-		fileIDs = append(fileIDs, id)
-	}
-	if err != nil || len(fileIDs) != n {
-		return nil, fmt.Errorf("%d files generated, want %d: %w", len(fileIDs), n, err)
+	truth, err := l.truth(ctx)
+	if err != nil || len(truth) != n {
+		return nil, fmt.Errorf("%d files generated, want %d: %w", len(truth), n, err)
 	}
 	if latency > 0 {
 		err = l.call(ctx, "POST", "/_emulator/faults", map[string]any{"method": "GET", "path": "/v1/*", "latency": latency.String()}, nil)
 	}
-	return fileIDs, err
+	return slices.Sorted(maps.Keys(truth)), err
+}
+
+// truth is every file as it is now.
+func (l *library) truth(ctx context.Context) (map[string]json.RawMessage, error) {
+	now := &collect.ImageKit{Client: l.http, URL: l.url}
+	err := now.Collect(ctx)
+	return now.Truth, err
 }
 
 // hurry lets ImageKit answer at once again.
 func (l *library) hurry(ctx context.Context) error {
 	return l.call(ctx, "DELETE", "/_emulator/faults", nil, nil)
-}
-
-// files is the truth: every file as a listing shows it, by id.
-func (l *library) files(ctx context.Context) (map[string]json.RawMessage, error) {
-	all := map[string]json.RawMessage{}
-	for {
-		var page []json.RawMessage
-		if err := l.call(ctx, "GET", fmt.Sprintf("/v1/files?limit=1000&skip=%d", len(all)), nil, &page); err != nil {
-			return nil, err
-		}
-		for _, raw := range page {
-			var f struct {
-				FileID string `json:"fileId"`
-			}
-			if err := json.Unmarshal(raw, &f); err != nil {
-				return nil, err
-			}
-			all[f.FileID] = raw
-		}
-		if len(page) < 1000 {
-			return all, nil
-		}
-	}
 }

@@ -46,6 +46,9 @@ type sender struct {
 	acks    []check.Ack
 }
 
+// cutMarker stands in what clients write and must never reach the table.
+const cutMarker = "written-by-a-client"
+
 // message is one request that a sender has to bring to trueup.
 type message struct {
 	door      check.Door
@@ -127,13 +130,25 @@ func waitFor(ctx context.Context, d time.Duration) {
 	}
 }
 
-// finish delivers what a sender still holds.
+// finish delivers what a sender still holds, and names the files that it has not named
+// yet.
 func (s *sender) finish(ctx context.Context, client *http.Client, at string) error {
-	for s.waiting != nil && ctx.Err() == nil {
-		if s.deliver(ctx, client, at) {
+	rest := s.files
+	for ctx.Err() == nil {
+		switch {
+		case s.waiting != nil:
+			if !s.deliver(ctx, client, at) {
+				waitFor(ctx, 20*time.Millisecond)
+				continue
+			}
 			s.waiting = nil
-		} else {
-			waitFor(ctx, 20*time.Millisecond)
+		case len(rest) == 0:
+			return nil
+		default:
+			if f := rest[0]; f.told < f.changes {
+				s.waiting = s.webhook("file.updated", f)
+			}
+			rest = rest[1:]
 		}
 	}
 	return ctx.Err()
@@ -191,7 +206,7 @@ func (s *sender) remove(f *cutFile) (*message, error) {
 func (s *sender) report(files ...*cutFile) *message {
 	m := &message{door: check.Report, files: files}
 	for _, f := range files {
-		m.elements = append(m.elements, fmt.Appendf(nil, `{"fileId":%q,"url":%q}`, f.id, "https://marker.example/"+s.user))
+		m.elements = append(m.elements, fmt.Appendf(nil, `{"fileId":%q,"url":%q}`, f.id, "https://"+cutMarker+".example/"+s.user))
 	}
 	m.body = m.elements[0]
 	if len(files) > 1 {

@@ -27,19 +27,26 @@ type layout struct {
 	// nodes is the number of nats-servers; 0: the queue is embedded in `trueup serve`.
 	// Three have a disk each; everything else shares one.
 	nodes int
-	// queueSync and databaseSync are what makes an answer durable. A control lacks one.
-	queueSync, databaseSync bool
+	// forgetful is a queue whose servers do not fsync.
+	forgetful bool
+	database  care
 }
+
+// care is what PostgreSQL does before it says that something is committed.
+type care string
+
+const (
+	durable  care = "durable"
+	careless care = "careless" // synchronous_commit=off is the server's default; trueup must not mind
+	reckless care = "reckless" // fsync=off; nobody can help that
+)
 
 func (l layout) String() string {
 	name := map[int]string{0: "embedded", 1: "one-node", 3: "three-nodes"}[l.nodes]
-	switch {
-	case !l.queueSync:
-		return name + "-no-sync"
-	case !l.databaseSync:
-		return name + "-no-fsync"
+	if l.forgetful {
+		name += "-forgetful"
 	}
-	return name
+	return name + "/" + string(l.database)
 }
 
 func (l layout) disks() int {
@@ -70,13 +77,13 @@ type mould struct {
 	password string
 }
 
-// cast makes the mould of a layout.
-func cast(t testing.TB, dir string, lib *library, l layout) (m *mould, err error) {
-	s := &site{layout: l, dir: filepath.Join(dir, "mould-"+l.String()), library: lib, mould: &mould{}}
+// cast makes the mould of all layouts with so many nodes.
+func cast(t testing.TB, dir string, lib *library, nodes int) (m *mould, err error) {
+	s := &site{layout: layout{nodes: nodes, database: durable}, dir: filepath.Join(dir, "mould-"+strconv.Itoa(nodes)), library: lib, mould: &mould{}}
 	if err := errors.Join(os.MkdirAll(s.dir, 0o755), s.choosePorts()); err != nil {
 		return nil, err
 	}
-	for i := range l.disks() {
+	for i := range s.layout.disks() {
 		d := s.disk(i)
 		if err := errors.Join(formatDisk(t.Context(), d.image), d.attach()); err != nil {
 			return nil, err
@@ -218,7 +225,7 @@ func (s *site) stores(t testing.TB) []*program {
 	}
 	for i := range s.layout.nodes {
 		args := []string{"-name", "n" + strconv.Itoa(i+1), "-store", filepath.Join(s.disks[i].mount, "nats"), "-port", strconv.Itoa(s.ports[portNATS+i]),
-			fmt.Sprintf("-sync=%t", s.layout.queueSync)}
+			fmt.Sprintf("-sync=%t", !s.layout.forgetful)}
 		if len(members) > 1 {
 			args = append(args, "-cluster-port", strconv.Itoa(s.ports[portRoute+i]), "-members", strings.Join(members, ","))
 		}
@@ -243,8 +250,14 @@ func (s *site) postgres(t testing.TB) *program {
 	}
 	args := []string{"-D", data, "-p", strconv.Itoa(s.ports[portDatabase])}
 	for _, c := range []string{"listen_addresses=127.0.0.1", "unix_socket_directories=", "logging_collector=off", "log_destination=stderr",
-		"shared_buffers=32MB", "max_connections=60", fmt.Sprintf("fsync=%t", s.layout.databaseSync)} {
+		"shared_buffers=32MB", "max_connections=60", "fsync=on"} {
 		args = append(args, "-c", c)
+	}
+	switch s.layout.database {
+	case careless:
+		args = append(args, "-c", "synchronous_commit=off", "-c", "wal_writer_delay=10s")
+	case reckless:
+		args = append(args, "-c", "fsync=off")
 	}
 	env := map[string]string{}
 	if programs.Lib != "" {
@@ -296,6 +309,15 @@ const (
 
 // power starts everything at once, as a machine room that has its power back does.
 func (s *site) power() error {
+	if s.layout.database == reckless {
+		// It may stand there empty; the operator does what PostgreSQL's hint says.
+		pidfile := filepath.Join(s.databaseDir(), "data", "postmaster.pid")
+		if st, err := os.Stat(pidfile); err == nil && st.Size() == 0 {
+			if err := os.Remove(pidfile); err != nil {
+				return err
+			}
+		}
+	}
 	for _, p := range s.parts {
 		if err := p.start(); err != nil {
 			return err
