@@ -67,6 +67,9 @@ func lookAtFuse(l *looking) {
 			continue
 		}
 		at := l.candidacy(s.FileID, *s.GoneAt)
+		if l.deletedByHand(s.FileID, at, *s.GoneAt) {
+			continue // there was no row left to remove
+		}
 		after := 0
 		for _, r := range l.releases {
 			if r.Before(at) {
@@ -80,6 +83,12 @@ func lookAtFuse(l *looking) {
 		l.day(candidates)
 	}
 	l.runs()
+}
+
+func (l *looking) deletedByHand(id string, from, to time.Time) bool {
+	return slices.ContainsFunc(slices.Concat(l.hands[id], l.hands[""]), func(h Hand) bool {
+		return h.Kind == HandDelete && !h.At.Before(from) && !h.At.After(to)
+	})
 }
 
 func (l *looking) day(candidates []time.Time) {

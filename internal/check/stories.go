@@ -149,7 +149,8 @@ func lookAtStories(l *looking) {
 		r := &l.Rows[i]
 		l.count("rows", 1)
 		switch t := told[r.FileID]; {
-		case states[r.FileID] == nil && l.phase == Safety:
+		case states[r.FileID] == nil && (l.phase == Safety || l.braked() && !l.untouched(r)):
+			// A person's own, and nothing may be judged yet.
 		case states[r.FileID] == nil:
 			l.wrong(r.FileID, "it has a row that file_state does not know")
 		case !t.anything:
