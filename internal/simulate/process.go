@@ -34,6 +34,10 @@ type slot struct {
 func (s *slot) receives() bool { return s.role != config.Worker }
 func (s *slot) decides() bool  { return s.role != config.Ingest }
 
+// onlyReceives: its clock may be set. A worker measures durations by its clock, which on a
+// real machine is monotonic whatever is done to the time of day.
+func (s *slot) onlyReceives() bool { return s.role == config.Ingest }
+
 // skew sets its clock off by d.
 func (s *slot) skew(d time.Duration) { s.clock.Store(int64(d)) }
 

@@ -132,7 +132,7 @@ func (w *world) misfortunes() map[string]func(Fault) {
 		"process/worker/stop":  ends((*slot).decides, w.stopFor),
 		"process/ingest/stop":  ends((*slot).receives, w.stopFor),
 		"process/worker/stall": ends((*slot).decides, func(p *process, d time.Duration) { p.stall(d) }),
-		"process/ingest/clock": ends((*slot).receives, func(p *process, d time.Duration) { p.slot.skew(newClockStep(p.world.Seed, d)) }),
+		"process/ingest/clock": ends((*slot).onlyReceives, func(p *process, d time.Duration) { p.slot.skew(newClockStep(p.world.Seed, d)) }),
 		"queue/full":           func(f Fault) { w.fill(f) },
 		"imagekit/account/another": func(f Fault) {
 			w.record.lie("", time.Now(), time.Now().Add(f.For))
