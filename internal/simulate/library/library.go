@@ -109,7 +109,7 @@ type hooked struct {
 func (h *hooked) RoundTrip(r *http.Request) (response *http.Response, err error) {
 	ctx := r.Context()
 	err = h.hook.Do(ctx, callOf(r), func() (err error) {
-		response, err = h.next.RoundTrip(r)
+		response, err = h.next.RoundTrip(r) //nolint:bodyclose // it is closed below, or by the caller
 		return err
 	})
 	if err == nil {

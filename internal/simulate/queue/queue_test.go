@@ -106,7 +106,9 @@ func killedHolder(t *testing.T) {
 		t.Errorf("the turn of the dead was free after %v", waited)
 	}
 	cancel()
-	<-ended
+	if err := <-ended; err == nil {
+		t.Error("the dead ended well")
+	}
 }
 
 func frozenHolder(t *testing.T) {

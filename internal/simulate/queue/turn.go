@@ -122,8 +122,7 @@ func (d *Door) standBy(ctx context.Context, released <-chan struct{}) (*lease, e
 		if err := d.gone(); err != nil {
 			return nil, err
 		}
-		l := &lease{d: d, holder: newID()}
-		l.held, l.end = context.WithCancelCause(context.Background())
+		l := d.newLease()
 		if l.take(ctx) {
 			return l, nil
 		}
@@ -139,6 +138,12 @@ func (d *Door) standBy(ctx context.Context, released <-chan struct{}) (*lease, e
 		}
 		timer.Stop()
 	}
+}
+
+func (d *Door) newLease() *lease {
+	l := &lease{d: d, holder: newID()}
+	l.held, l.end = context.WithCancelCause(context.Background())
+	return l
 }
 
 func (l *lease) ttl() time.Duration { return l.d.stream.TurnTTL }
@@ -238,7 +243,7 @@ func (l *lease) lost() error {
 	case l.d.gone() != nil:
 		return context.Cause(l.d.ctx)
 	case err != nil:
-		return nil //nolint:nilerr // nobody knows yet; until decides
+		return nil // nobody knows yet; until decides
 	case !mine:
 		return fmt.Errorf("%w: it expired, or another process has it", errTurnLost)
 	}

@@ -114,9 +114,9 @@ func (d *Direct) asked(r *http.Request, body []byte) (*http.Request, context.Can
 // serve runs the handler; aborted says that it cut the connection.
 func serve(h http.Handler, w *answering, r *http.Request) (aborted bool) {
 	defer func() {
-		switch p := recover(); {
-		case p == nil:
-		case p == http.ErrAbortHandler: //nolint:errorlint // it is the value itself that net/http looks for
+		switch p := recover(); p {
+		case nil:
+		case http.ErrAbortHandler:
 			aborted = true
 		default:
 			panic(p)

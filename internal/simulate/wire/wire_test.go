@@ -50,7 +50,9 @@ func serve(t testing.TB, h http.Handler) *http.Transport {
 		if err := s.Shutdown(context.Background()); err != nil {
 			t.Error(err)
 		}
-		<-over
+		if err := <-over; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
 	})
 	return way
 }
@@ -92,7 +94,7 @@ func TestBothWays(t *testing.T) {
 			r := request(t, http.MethodPost, "hello")
 			r.Header.Set("X-Sent", "yes")
 			w, body, err := ask(t, way, r)
-			if err != nil || w.StatusCode != 202 || body != "good bye" || w.ContentLength != 8 || w.Header.Get("X-Answered") != "yes" || w.Header.Get("X-Late") != "" ||
+			if err != nil || w.StatusCode != http.StatusAccepted || body != "good bye" || w.ContentLength != 8 || w.Header.Get("X-Answered") != "yes" || w.Header.Get("X-Late") != "" ||
 				w.Header.Get("Content-Type") != "text/plain; charset=utf-8" || w.Header.Get("Date") != "Sat, 01 Jan 2000 00:00:00 GMT" {
 				t.Errorf("the client sees %+v %q %v", w, body, err)
 			}
@@ -107,7 +109,7 @@ func TestBothWays(t *testing.T) {
 				panic(http.ErrAbortHandler)
 			}))
 			w, body, err := ask(t, way, request(t, http.MethodGet, ""))
-			if w == nil || w.StatusCode != 200 || body != "good" || !errors.Is(err, io.ErrUnexpectedEOF) {
+			if w == nil || w.StatusCode != http.StatusOK || body != "good" || !errors.Is(err, io.ErrUnexpectedEOF) {
 				t.Errorf("%+v %q %v", w, body, err)
 			}
 		})
@@ -164,7 +166,7 @@ func TestBothWays(t *testing.T) {
 			if w, body, err := ask(t, way, request(t, http.MethodHead, "")); err != nil || body != "" || w.ContentLength != 8 {
 				t.Errorf("%+v %q %v", w, body, err)
 			}
-			if w, body, err := ask(t, way, request(t, http.MethodDelete, "")); err != nil || body != "" || w.StatusCode != 204 {
+			if w, body, err := ask(t, way, request(t, http.MethodDelete, "")); err != nil || body != "" || w.StatusCode != http.StatusNoContent {
 				t.Errorf("%+v %q %v", w, body, err)
 			}
 		})
@@ -224,7 +226,9 @@ func TestANetwork(t *testing.T) {
 			if err := s.Shutdown(t.Context()); err != nil {
 				t.Error(err)
 			}
-			<-over
+			if err := <-over; !errors.Is(err, http.ErrServerClosed) {
+				t.Error(err)
+			}
 		})
 	})
 }

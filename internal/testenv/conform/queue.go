@@ -105,7 +105,7 @@ func (q *queues) one(c QueueConfig) QueueDoor { return q.Server(q, c)() }
 
 // another opens the queue once more where it is shared; else it is the same process's.
 func (q *queues) another(open func() QueueDoor, first QueueDoor) QueueDoor {
-	if q.Queues.Shared {
+	if q.Shared {
 		return open()
 	}
 	return first
@@ -434,7 +434,7 @@ func (q *queues) nextEnds() {
 // restart: whoever is alone knows that its predecessor is dead, and waits for nothing.
 func (q *queues) restart() {
 	wait := time.Hour
-	if q.Queues.Shared {
+	if q.Shared {
 		wait = time.Second
 	}
 	open := q.Server(q, QueueConfig{AckWait: wait})
