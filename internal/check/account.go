@@ -28,6 +28,8 @@ type account struct {
 	fates   map[string]*fate
 	letters map[string]*DeadLetter // by id
 	dead    map[string]*DeadLetter // by event
+	// discarded are the letters of which the ledger says so.
+	discarded map[string]bool
 	// gone is how much of the ledger and of the dead letters retention has deleted.
 	goneLines, goneLetters int64
 	imported               bool
@@ -41,13 +43,17 @@ func isEvent(n *Line) bool {
 }
 
 func (l *looking) account() *account {
-	a := &account{fates: make(map[string]*fate, len(l.Ledger)), letters: map[string]*DeadLetter{}, dead: map[string]*DeadLetter{}}
+	a := &account{fates: make(map[string]*fate, len(l.Ledger)), letters: map[string]*DeadLetter{}, dead: map[string]*DeadLetter{}, discarded: map[string]bool{}}
 	for i := range l.DeadLetters {
 		d := &l.DeadLetters[i]
 		a.letters[d.ID], a.dead[d.EventID] = d, d
 	}
 	for i := range l.Ledger {
-		if n := &l.Ledger[i]; isEvent(n) {
+		n := &l.Ledger[i]
+		if n.Kind == "discard" {
+			a.discarded[n.DeadLetter] = true
+		}
+		if isEvent(n) {
 			a.fates[n.ID] = &fate{file: n.FileID, source: n.Source, user: n.User, webhook: n.WebhookID, line: n, replays: n.DeadLetter}
 		}
 	}
@@ -170,13 +176,9 @@ func (l *looking) replayed(a *account, d *DeadLetter) {
 		l.wrong(d.ID, "the dead letter is resolved, and its replay %s ended %q", d.ReplayEvent, end)
 	case d.State == "replaying" && over:
 		l.wrong(d.ID, "the dead letter is replaying, and its replay %s ended %q", d.ReplayEvent, end)
-	case d.State == "discarded" && a.goneLines == 0 && !l.discarded(d.ID):
+	case d.State == "discarded" && a.goneLines == 0 && !a.discarded[d.ID]:
 		l.wrong(d.ID, "the dead letter is discarded, and no line of the ledger says by whom")
 	}
-}
-
-func (l *looking) discarded(letter string) bool {
-	return slices.ContainsFunc(l.Ledger, func(n Line) bool { return n.Kind == "discard" && n.DeadLetter == letter })
 }
 
 // acknowledged ⊆ stored: a report by its event, webhooks by how often each was accepted.

@@ -1,0 +1,128 @@
+package check
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+// Watched as it happens, a campaign gets the verdict that it gets afterwards.
+func TestAWatchSeesWhatRunSees(t *testing.T) {
+	for _, d := range slices.Concat([]doctored{{name: "Honest", doctor: func(*Evidence) {}}}, doctoredOrders(), doctoredRemovals(), doctoredFuses(), doctoredLetters()) {
+		t.Run(d.name, func(t *testing.T) {
+			e := honest()
+			d.doctor(e)
+			want := Run(e, Safety)
+
+			late := honest()
+			d.doctor(late)
+			now, series := late.Dump, late.Series
+			late.Series = nil
+			w := NewWatch()
+			var steps []Violation
+			for _, dump := range append(series, now) {
+				late.Dump = dump
+				steps = append(steps, w.Step(late)...)
+			}
+			if len(series) == 0 {
+				late.Series = []Dump{}
+			}
+			got := w.Verdict(late, Safety)
+			if !slices.Equal(got.Violations, want.Violations) {
+				t.Errorf("watched  %v\nafterwards %v", got.Violations, want.Violations)
+			}
+			for _, v := range steps {
+				if !slices.Contains(got.Violations, v) {
+					t.Errorf("a step says %s, the verdict does not", v)
+				}
+			}
+		})
+	}
+}
+
+// What two runs of the same events must share, and what they need not.
+func TestSameTable(t *testing.T) {
+	other := honest()
+	for i := range other.Rows {
+		other.Rows[i].ID, other.Rows[i].Xmin, other.Rows[i].SyncedAt = int64(90+i), "other", p(at(999))
+	}
+	slices.Reverse(other.Rows)
+	if v := SameTable(honest(), other); !v.OK() || v.Counts["I4.rows"] != 2 {
+		t.Errorf("%v %v", v.Violations, v.Counts)
+	}
+	for name, doctor := range map[string]func(*Evidence){
+		"AnotherOwner":  func(e *Evidence) { e.row("claimed").UserID = "late" },
+		"AnotherColumn": func(e *Evidence) { e.row("claimed").Tags = []string{"x"} },
+		"ARowLess":      func(e *Evidence) { e.Rows = e.Rows[1:] },
+		"ARowMore":      func(e *Evidence) { e.Rows = append(e.Rows, rowOf("more", "m", "", at(0), at(0), 1)) },
+		"NoEvidence":    func(e *Evidence) { e.Rows = nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := honest()
+			doctor(e)
+			if v := SameTable(honest(), e); v.OK() {
+				t.Error("not noticed")
+			}
+		})
+	}
+}
+
+func TestUnmoved(t *testing.T) {
+	if v := Unmoved(honest(), honest()); !v.OK() {
+		t.Error(v.Violations)
+	}
+	for name, doctor := range map[string]func(*Evidence){
+		"WrittenAgain":   func(e *Evidence) { e.row("claimed").Xmin = "99" },
+		"InsertedAgain":  func(e *Evidence) { e.row("claimed").ID = 99 },
+		"Changed":        func(e *Evidence) { e.row("claimed").MIME = nil },
+		"Removed":        func(e *Evidence) { e.Rows = e.Rows[1:] },
+		"ALetterDeleted": func(e *Evidence) { e.DeadLetters = []DeadLetter{} },
+		"NoEvidence":     func(e *Evidence) { e.DeadLetters = nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := honest()
+			doctor(e)
+			if v := Unmoved(honest(), e); v.OK() {
+				t.Error("not noticed")
+			}
+		})
+	}
+}
+
+// A 429 binds only those who can know of it, and only until its reset.
+func TestRateAllowsWhatItAllows(t *testing.T) {
+	for name, doctor := range map[string]func(*Evidence){
+		"AtTheReset":      func(e *Evidence) { e.Requests = append(e.Requests, look("proven", at(22.001), 200)) },
+		"AnotherEndpoint": func(e *Evidence) { e.Requests = append(e.Requests, Request{At: at(21), Endpoint: "list", Status: 200}) },
+		"UnderWayAlready": func(e *Evidence) { e.Requests = append(e.Requests, look("proven", at(20.0005), 200)) },
+		"AfterAStart": func(e *Evidence) {
+			e.Starts = []time.Time{at(20.5)}
+			e.Requests = append(e.Requests, look("proven", at(21), 200))
+		},
+		"SomebodyElse": func(e *Evidence) {
+			r := look("proven", at(21), 200)
+			r.Who = "curl"
+			e.Requests = append(e.Requests, r)
+		},
+		"TheAnswerWasLost": func(e *Evidence) {
+			e.Requests[5].Cut = true
+			e.Requests = append(e.Requests, look("proven", at(21), 200))
+		},
+		"TheLongestWaitIs1": func(e *Evidence) {
+			e.Settings.MaxWait = time.Second
+			e.Requests = append(e.Requests, look("proven", at(21.5), 200))
+		},
+		"InFlight": func(e *Evidence) {
+			e.Settings.Flight = time.Second
+			e.Requests = append(e.Requests, look("proven", at(20.9), 200))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := honest()
+			doctor(e)
+			for _, v := range Run(e, Safety).Violations {
+				t.Error(v)
+			}
+		})
+	}
+}
