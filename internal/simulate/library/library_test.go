@@ -25,6 +25,7 @@ var _ service.Library = (*imagekit.Client)(nil)
 func TestASimulatedLibrary(t *testing.T) {
 	for name, run := range map[string]func(*testing.T){
 		"AnswersInVirtualTime":                 answers,
+		"DeliversWhatWasUploaded":              delivered,
 		"FailsBeforeAndAfter":                  failures,
 		"AHangIsCutAtTheTimeoutInNoTime":       hangs,
 		"AConnectionIsCutInTheMiddle":          cuts,
@@ -251,5 +252,14 @@ func BenchmarkOpen(b *testing.B) {
 		if err := l.Close(); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// delivered: the bytes of an upload come back although nothing is on disk.
+func delivered(t *testing.T) {
+	l := open(t, library.Config{})
+	upload(t, l, "a.txt")
+	if got := do(t, l, "GET", l.Endpoint()[len(library.Origin):]+"/a.txt", "", nil); string(got) != "bytes of a.txt" {
+		t.Errorf("%q", got)
 	}
 }
