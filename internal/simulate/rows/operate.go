@@ -50,8 +50,11 @@ func (d *Door) Assign(ctx context.Context, fileID, user string, by store.Act) er
 		}
 		db.record(by, "assign", map[string]any{"file": fileID, "user": user})
 		if s == nil {
-			s = &state{firstSeen: now(), seen: db.draw()}
+			s = &state{firstSeen: now()}
 			db.states[fileID] = s
+		}
+		if r != nil { // a value of the sequence is drawn whether or not the line is new
+			s.seen = max(s.seen, db.draw())
 		}
 		before := s.owner.User
 		s.owner.Owner, s.owner.Event, s.owner.At = file.Owner{User: user, Kind: file.Assigned}, "", time.Time{}
@@ -107,6 +110,11 @@ func (d *Door) preview(pending []event.Pending, seen []file.Observation, end fun
 		return nil
 	case err != nil:
 		return err
+	}
+	for _, f := range s.files {
+		if f.Do.Moves() {
+			d.db.draw() // no rollback gives a value back to its sequence
+		}
 	}
 	for i := range s.ends {
 		e := &s.ends[i]

@@ -168,8 +168,15 @@ func (db *Database) gatherAbsence(c *rule.Call, f *rule.Facts) {
 func (s *settling) write() event.Settled {
 	out := event.Settled{Ends: make(map[string]event.End, len(s.ends)), Already: len(s.call.Pending) - len(s.ends), Security: map[string]int{}}
 	counted := int64(0)
+	// The lines that are new first: in this order the store draws its fences.
+	for _, known := range []bool{false, true} {
+		for _, f := range s.files {
+			if f.Was.Known == known {
+				s.db.writeFile(f)
+			}
+		}
+	}
 	for _, f := range s.files {
-		s.db.writeFile(f)
 		if f.Counts {
 			counted++
 		}
