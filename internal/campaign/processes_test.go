@@ -30,9 +30,9 @@ func TestProcesses(t *testing.T) {
 	c := &processes{t: t, cells: map[string]int64{}, counts: map[string]int64{}}
 	n := rounds(4)
 	began := time.Now()
-	queues := map[int]chan uint64{1: make(chan uint64, n), 3: make(chan uint64, n)}
-	for i := range n {
-		seed := *seedFlag + uint64(i)
+	seeds := roundSeeds(t, "processes", n)
+	queues := map[int]chan uint64{1: make(chan uint64, len(seeds)), 3: make(chan uint64, len(seeds))}
+	for _, seed := range seeds {
 		queues[nodesOf(seed)] <- seed
 	}
 	close(queues[1])
