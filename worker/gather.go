@@ -1,8 +1,10 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -171,6 +173,7 @@ func (h *held) extend(ctx context.Context, every time.Duration) error {
 	}
 }
 
+// list is what is held, the oldest first: it has been silent the longest.
 func (h *held) list() []*event.Delivery {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -178,6 +181,7 @@ func (h *held) list() []*event.Delivery {
 	for d := range h.set {
 		out = append(out, d)
 	}
+	slices.SortFunc(out, func(a, b *event.Delivery) int { return cmp.Compare(a.Sequence, b.Sequence) })
 	return out
 }
 
