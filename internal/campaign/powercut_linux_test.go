@@ -42,13 +42,19 @@ type moment struct {
 	// Early counts from power on, while everything is still coming up, rather than from
 	// when all of it works.
 	Early bool
+	// Node is the nats-server that goes alone; 0: everything goes.
+	Node int
 }
 
 func (m moment) String() string {
+	text := m.After.String()
 	if m.Early {
-		return m.After.String() + " after power on"
+		text += " after power on"
 	}
-	return m.After.String()
+	if m.Node > 0 {
+		text += fmt.Sprintf(" node %d alone", m.Node)
+	}
+	return text
 }
 
 func (p cutPlan) String() string {
@@ -81,6 +87,10 @@ func planCut(seed uint64, replicas int, control string) cutPlan {
 	for control == "" && len(p.Moments) < 3 && rng.IntN(4) == 0 {
 		m := moment{After: between(rng, 100*time.Millisecond, 1500*time.Millisecond), Early: rng.IntN(2) == 0}
 		p.Moments = append(p.Moments, m)
+	}
+	if control == "" && replicas == 3 && rng.IntN(2) == 0 {
+		alone := moment{After: between(rng, 300*time.Millisecond, 1500*time.Millisecond), Node: 1 + rng.IntN(3)}
+		p.Moments = append([]moment{alone}, p.Moments...)
 	}
 	return p
 }
@@ -168,13 +178,21 @@ func (r *cutResult) strike(ctx context.Context, s *site, senders []*sender, at m
 	ended := make(chan error, 1)
 	go func() { ended <- sendAll(sending, senders, s.at(portPublic)) }()
 	waitFor(ctx, at.After)
-	o, err := s.cut(func() {
+	what, stopped := s.all(), func() {
 		waitFor(ctx, grace)
 		stop()
-	})
-	stop()
+	}
+	if at.Node > 0 {
+		what, stopped = s.node(at.Node-1), func() {} // the others go on
+	}
+	o, err := what.cut(stopped)
 	r.outages = append(r.outages, o)
-	return errors.Join(err, <-ended, s.power())
+	err = errors.Join(err, s.power())
+	if at.Node > 0 {
+		waitFor(ctx, at.After)
+	}
+	stop()
+	return errors.Join(err, <-ended)
 }
 
 // judge compares what came back, twice: as soon as it is quiet, with what had been
@@ -279,7 +297,9 @@ type cutRig struct {
 	moulds map[int]*mould // by nodes
 }
 
-func openCutRig(t *testing.T) *cutRig {
+// cutDir is a folder for disks. Where loop devices are not allowed the test is not run,
+// and says so; everything else that goes wrong is a failure.
+func cutDir(t *testing.T) string {
 	t.Helper()
 	sweepCuts()
 	dir, err := os.MkdirTemp("", cutPrefix+strconv.Itoa(os.Getpid())+"-")
@@ -292,12 +312,20 @@ func openCutRig(t *testing.T) *cutRig {
 			t.Error(err)
 		}
 	})
-	if err := errors.Join(os.Chmod(dir, 0o755), probeDisks(t.Context(), dir)); errors.Is(err, errNotAllowed) {
+	err = errors.Join(os.Chmod(dir, 0o755), probeDisks(t.Context(), dir))
+	if errors.Is(err, errNotAllowed) {
 		fmt.Printf("POWER CUT: not run (%v)\n", err)
 		t.Skipf("power cut: not run (%v)", err)
-	} else if err != nil {
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
+	return dir
+}
+
+func openCutRig(t *testing.T) *cutRig {
+	t.Helper()
+	dir := cutDir(t)
 	lib, err := openLibrary(t, dir)
 	if err != nil {
 		t.Fatal(err)
@@ -325,9 +353,11 @@ func (r *cutRig) trial(p cutPlan) cutResult {
 func (r *cutRig) campaign(n, replicas int) {
 	r.t.Helper()
 	begun := time.Now()
-	tally := newTally(r.t, "powercut-r"+strconv.Itoa(replicas), n)
-	for i := range n {
-		p := planCut(*seedFlag+uint64(i), replicas, "")
+	name := "powercut-r" + strconv.Itoa(replicas)
+	seeds := roundSeeds(r.t, name, n)
+	tally := newTally(r.t, name, len(seeds))
+	for _, seed := range seeds {
+		p := planCut(seed, replicas, "")
 		result := r.trial(p)
 		tally.add(p, result)
 		for _, v := range result.violations(p) {
@@ -389,6 +419,8 @@ func (y *tally) add(p cutPlan, r cutResult) {
 	y.Cells["power/"+p.Layout.String()]++
 	for i, m := range p.Moments {
 		switch {
+		case m.Node > 0:
+			y.Cells["power/one-of-three"]++
 		case m.Early:
 			y.Cells["power/while-coming-up"]++
 		case i > 0:

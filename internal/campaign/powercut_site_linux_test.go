@@ -110,7 +110,7 @@ func cast(t testing.TB, dir string, lib *library, nodes int) (m *mould, err erro
 	return s.mould, nil
 }
 
-// disk is the i-th, as it is named after so many cuts.
+// disk is the i-th of the site's.
 func (s *site) disk(i int) *disk {
 	return &disk{image: filepath.Join(s.dir, fmt.Sprintf("disk%d.img", i)), mount: filepath.Join(s.dir, fmt.Sprintf("disk%d", i))}
 }
@@ -361,12 +361,26 @@ type outage struct {
 	tries   int // of the copy
 }
 
+// room is what one power line feeds: parts and the disks they are on.
+type room struct {
+	parts []*program
+	disks []*disk
+}
+
+// all is the whole site.
+func (s *site) all() room { return room{s.parts, s.disks} }
+
+// node is one of three nats-servers, which has its disk to itself.
+func (s *site) node(i int) room {
+	return room{s.parts[1+i : 2+i], s.disks[i : i+1]} // the first part is PostgreSQL
+}
+
 // cut takes the power away. Whoever waits for an answer has it or never gets it: stopped
 // is called when nothing runs any more. What comes back with power is what the disks
 // hold at that moment.
-func (s *site) cut(stopped func()) (o outage, err error) {
+func (r room) cut(stopped func()) (o outage, err error) {
 	var roots []int
-	for _, p := range s.parts {
+	for _, p := range r.parts {
 		if pid := p.pid(); pid > 0 {
 			roots = append(roots, pid)
 		}
@@ -379,20 +393,19 @@ func (s *site) cut(stopped func()) (o outage, err error) {
 	}
 	stopped()
 	begun = time.Now()
-	o.tries, err = photograph(s.disks, ".after")
+	o.tries, err = photograph(r.disks, ".after")
 	o.copying = time.Since(begun)
-	if err = errors.Join(err, s.kill(all, roots)); err != nil {
+	if err = errors.Join(err, r.kill(all, roots)); err != nil {
 		return o, err
 	}
-	s.cuts++
-	return o, s.swap()
+	return o, r.swap()
 }
 
 // kill ends the frozen: the descendants first, which hold their parents' pipes.
-func (s *site) kill(all, roots []int) error {
+func (r room) kill(all, roots []int) error {
 	err := endAll(all[len(roots):])
 	var wg sync.WaitGroup
-	for _, p := range s.parts {
+	for _, p := range r.parts {
 		wg.Go(func() { _ = p.kill9() })
 	}
 	wg.Wait()
@@ -400,8 +413,8 @@ func (s *site) kill(all, roots []int) error {
 }
 
 // swap puts the copies in the place of the disks.
-func (s *site) swap() error {
-	for _, d := range s.disks {
+func (r room) swap() error {
+	for _, d := range r.disks {
 		err := d.detach()
 		err = errors.Join(err, os.Rename(d.image+".after", d.image))
 		if err = errors.Join(err, d.attach()); err != nil {
