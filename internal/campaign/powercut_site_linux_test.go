@@ -65,7 +65,6 @@ type site struct {
 	mould   *mould
 
 	disks []*disk
-	cuts  int // so far
 	ports []int
 	parts []*program
 }
