@@ -23,7 +23,6 @@ type database struct {
 	server *localpg.Server
 	port   int
 	frozen []int // processes, in the order in which they were frozen
-	fall   error
 }
 
 // obtainPostgres finds the server's programs.
