@@ -34,6 +34,7 @@ var (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	becomeLane()
 	goleak.VerifyTestMain(m)
 }
 
@@ -160,6 +161,7 @@ func simulated(t *testing.T, p simulate.Plan, reached *simulate.Reached) (r *sim
 	if *story {
 		o.Log = t.Output()
 	}
+	tidy()
 	synctest.Test(t, func(t *testing.T) {
 		cryptotest.SetGlobalRandom(t, p.Seed)
 		var err error
@@ -168,6 +170,15 @@ func simulated(t *testing.T, p simulate.Plan, reached *simulate.Reached) (r *sim
 		}
 	})
 	return r
+}
+
+// tidy collects garbage now and then between schedules, rather than in the middle of one.
+func tidy() {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	if m.HeapAlloc > 200<<20 {
+		runtime.GC()
+	}
 }
 
 // scratch is a folder in memory where there is one: what a process keeps on disk is not

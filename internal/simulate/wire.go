@@ -38,7 +38,7 @@ func (w *world) knock(chance uint64, r asked) (said, error) {
 	if p == nil {
 		return said{}, errNobody
 	}
-	return w.exchange(p, p.public, r)
+	return w.exchange(p, p.public, chance, r)
 }
 
 // operate sends a request to the operator listener of one of the processes that decide.
@@ -51,13 +51,13 @@ func (w *world) operate(chance uint64, r asked) (said, error) {
 	if r.method == http.MethodPost {
 		r.header.Set("Idempotency-Key", fmt.Sprintf("key-%x", chance))
 	}
-	return w.exchange(p, p.ops, r)
+	return w.exchange(p, p.ops, chance, r)
 }
 
-func (w *world) exchange(p *process, to http.RoundTripper, r asked) (said, error) {
+func (w *world) exchange(p *process, to http.RoundTripper, chance uint64, r asked) (said, error) {
 	ctx, cancel := context.WithTimeout(w.ctx, patience)
 	defer cancel()
-	there, back := w.latency(fault.Call{Door: "network", Method: r.method, Key: r.path})
+	there, back := w.latency(fault.Call{Door: "network", Method: r.method, Key: fmt.Sprintf("%s %x", r.path, chance)})
 	if err := sleep(ctx, there); err != nil {
 		return said{}, err
 	}
