@@ -60,6 +60,7 @@ func (s *Server) initdb(ctx context.Context) error {
 	if err := os.Rename(draft, s.place.data()); err != nil {
 		return fmt.Errorf("put the data directory in its place: %w", err)
 	}
+	flushNames(s.place.root)
 	return nil
 }
 

@@ -119,20 +119,37 @@ func (p place) secret() (string, error) {
 	return word, p.keep(p.password(), word)
 }
 
-// keep writes a small private file whole or not at all; initdb, running as the
-// server's user, must be able to read it.
+// keep writes a small private file whole or not at all, so that a power cut takes
+// neither it nor what it said before; initdb, running as the server's user, must be able
+// to read it.
 func (p place) keep(path, text string) error {
 	draft := path + ".new"
-	if err := os.WriteFile(draft, []byte(text+"\n"), 0o600); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := p.who.give(draft); err != nil {
+	if err := p.write(draft, text); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	if err := os.Rename(draft, path); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
+	flushNames(filepath.Dir(path))
 	return nil
+}
+
+func (p place) write(path, text string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text + "\n")
+	return errors.Join(err, f.Sync(), f.Close(), p.who.give(path))
+}
+
+// flushNames puts a folder's own entries on disk. Not every system lets a folder be
+// flushed, or needs it.
+func flushNames(dir string) {
+	if d, err := os.Open(dir); err == nil {
+		_ = d.Sync()
+		_ = d.Close()
+	}
 }
 
 // keptPort is the port of the run before, or a new one.
