@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/trueup/trueup/internal/check"
+	"github.com/trueup/trueup/internal/localpg"
 )
 
 // TestPowerCutForgetsWhatWasNotFlushed: the rig itself, without trueup. After a cut what
@@ -47,6 +48,46 @@ func TestPowerCutForgetsWhatWasNotFlushed(t *testing.T) {
 	}
 	if got, err := os.ReadFile(filepath.Join(d.mount, "written")); err == nil && bytes.Equal(got, want) {
 		t.Error("what was never flushed is there: this is not a power cut")
+	}
+}
+
+// TestPowerCutOfDevsDatabase: the PostgreSQL that dev starts comes up again after a power
+// cut right after it was made, and knows its own password; found by cutting dev's power.
+func TestPowerCutOfDevsDatabase(t *testing.T) {
+	dir := cutDir(t)
+	d := &disk{image: filepath.Join(dir, "disk.img"), mount: filepath.Join(dir, "disk")}
+	if err := errors.Join(formatDisk(t.Context(), d.image), d.attach()); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := d.detach(); err != nil {
+			t.Error(err)
+		}
+	}()
+	programs, err := obtainPostgres()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := localpg.Config{Dir: filepath.Join(d.mount, "postgres"), Programs: programs, KeepDown: true}
+	url := ""
+	for range 2 {
+		server, err := localpg.Start(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if url != "" && server.URL(localpg.Superuser) != url {
+			t.Errorf("the address or the password changed")
+		}
+		url = server.URL(localpg.Superuser)
+		all, err := freezeFamilies([]int{server.PID()})
+		if err == nil {
+			_, err = photograph([]*disk{d}, ".after")
+		}
+		err = errors.Join(err, endAll(all))
+		<-server.Done()
+		if err := errors.Join(err, server.Stop(), room{disks: []*disk{d}}.swap()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
