@@ -67,7 +67,7 @@ func lookAtFuse(l *looking) {
 			continue
 		}
 		at := l.candidacy(s.FileID, *s.GoneAt)
-		if l.deletedByHand(s.FileID, at, *s.GoneAt) {
+		if l.deletedByHand(s.FileID, l.stood[s.FileID], *s.GoneAt) {
 			continue // there was no row left to remove
 		}
 		after := 0

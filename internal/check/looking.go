@@ -21,6 +21,8 @@ type looking struct {
 	// live is the most rows that ever stood, releases are those of the fuse.
 	live     int
 	releases []time.Time
+	// stood is, by file, the last dump in which it had a row.
+	stood map[string]time.Time
 }
 
 func (l *looking) wrong(subject, format string, args ...any) {

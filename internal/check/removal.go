@@ -62,11 +62,14 @@ func (w *Watch) removal(l *looking, id string, s *State) {
 func (w *Watch) removedAlive(l *looking, id string, s *State, last *Request, accepted bool) {
 	l.count("removed though held", 1)
 	at := *s.GoneAt
+	if l.deletedByHand(id, w.stood[id], at) {
+		return // a person had removed the row
+	}
 	for _, lie := range l.Lies {
 		if lie.FileID != id && lie.FileID != "" || !within(last.At, lie.From, lie.To, l.settings.Skew) {
 			continue
 		}
-		if lie.FileID == "" && !accepted && w.others(id) {
+		if lie.FileID == "" && !accepted && w.others(l, id, at) {
 			continue
 		}
 		if s.GoneWhy == whyAnnounced {
@@ -79,13 +82,15 @@ func (w *Watch) removedAlive(l *looking, id string, s *State, last *Request, acc
 	l.wrong(id, "tombstone of %s (%s): ImageKit holds the file, and did not deny it for %s on end", moment(&at), s.GoneWhy, l.settings.AbsentConfirm)
 }
 
-// others reports whether other rows stood when the library was last seen.
-func (w *Watch) others(id string) bool {
+// others reports whether another row stood that could have been asked about: in the
+// last dump, not removed by a person since, and not announced deleted.
+func (w *Watch) others(l *looking, id string, at time.Time) bool {
 	if w.last == nil {
 		return false
 	}
 	for other := range w.last.rows {
-		if other != id {
+		told := slices.ContainsFunc(l.announced[other], func(t time.Time) bool { return !t.After(at) })
+		if other != id && !told && !l.deletedByHand(other, w.last.at, at) {
 			return true
 		}
 	}

@@ -14,6 +14,7 @@ type Watch struct {
 	last  *step
 	gone  map[string]time.Time // tombstones already judged
 	live  int                  // most rows that ever stood
+	stood map[string]time.Time // by file: the last dump in which it had a row
 	// releases of the fuse, as far as dumps show them
 	releases []time.Time
 	found    Verdict
@@ -49,7 +50,7 @@ func newStep(d *Dump) *step {
 
 // NewWatch begins to watch a campaign.
 func NewWatch() *Watch {
-	return &Watch{known: newKnown(), gone: map[string]time.Time{}, found: Verdict{Counts: map[string]int64{}}}
+	return &Watch{known: newKnown(), gone: map[string]time.Time{}, stood: map[string]time.Time{}, found: Verdict{Counts: map[string]int64{}}}
 }
 
 // Step compares e.Dump with the dump of the step before and returns what is wrong: I5,
@@ -65,6 +66,9 @@ func (w *Watch) Step(e *Evidence) []Violation {
 	}
 	w.removals(l, now)
 	w.latched(l, now)
+	for id := range now.rows {
+		w.stood[id] = now.at
+	}
 	w.last = now
 	w.steps++
 	found := slices.Clone(w.found.Violations[before:])
@@ -196,7 +200,7 @@ func (w *Watch) Verdict(e *Evidence, phase Phase) Verdict {
 			v.Violations = append(v.Violations, f)
 		}
 	}
-	l := &looking{Evidence: e, known: w.known, phase: phase, verdict: &v, live: w.live, releases: w.releases}
+	l := &looking{Evidence: e, known: w.known, phase: phase, verdict: &v, live: w.live, releases: w.releases, stood: w.stood}
 	for _, c := range checks() {
 		if without(c.invariant) || c.settled && phase != Settled {
 			continue

@@ -126,3 +126,40 @@ func TestRateAllowsWhatItAllows(t *testing.T) {
 		})
 	}
 }
+
+// What people did to the table is not held against trueup.
+func TestHandsAreNotTrueups(t *testing.T) {
+	lied := func(hands ...Hand) []Violation {
+		e := honest()
+		e.Requests = append(e.Requests, look("claimed", at(300), 404), look("claimed", at(370), 404), look("proven", at(371), 200))
+		e.Lies = []Lie{{at(299), at(400), ""}}
+		e.Rows = slices.DeleteFunc(e.Rows, func(r Row) bool { return r.FileID == "claimed" })
+		s := e.state("claimed")
+		s.GoneAt, s.GoneWhy, s.Seen = p(at(372)), "confirmed", 100
+		e.Hands = hands
+		v := Run(e, Safety)
+		return slices.DeleteFunc(v.Violations, func(w Violation) bool { return w.Invariant != I7 })
+	}
+	if got := lied(); len(got) == 0 {
+		t.Fatal("a row removed by a lie about all files was not noticed")
+	}
+	for name, hands := range map[string][]Hand{
+		"TheRowItselfWasGone":  {{At: at(350), FileID: "claimed", Kind: HandDelete}},
+		"TheTableWasEmptied":   {{At: at(350), Kind: HandDelete}},
+		"NoOtherRowWasLeft":    {{At: at(350), FileID: "proven", Kind: HandDelete}, {At: at(351), FileID: "untold", Kind: HandDelete}},
+		"TheOthersWereRemoved": {{At: at(371.9), FileID: "proven", Kind: HandDelete}, {At: at(360), FileID: "untold", Kind: HandDelete}},
+	} {
+		if got := lied(hands...); len(got) > 0 {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	for name, hands := range map[string][]Hand{
+		"AnotherRowWasLeft":  {{At: at(350), FileID: "untold", Kind: HandDelete}},
+		"RemovedTooLate":     {{At: at(373), Kind: HandDelete}},
+		"AnUpdateIsNoDelete": {{At: at(350), FileID: "claimed", Kind: HandUpdate}},
+	} {
+		if got := lied(hands...); len(got) == 0 {
+			t.Errorf("%s: not noticed", name)
+		}
+	}
+}
