@@ -67,7 +67,7 @@ func (r *record) wrong(subject, says string, args ...any) {
 func (r *record) sorted() []check.Ack {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	acks := slices.Clone(r.acks)
+	acks := gathered(r.acks)
 	slices.SortStableFunc(acks, func(a, b check.Ack) int { return a.SentAt.Compare(b.SentAt) })
 	return acks
 }
