@@ -63,7 +63,7 @@ func (w *world) liveness() {
 	bound := w.bound()
 	w.trace.say("world", "has %s to settle", bound)
 	began := time.Now()
-	for round := 0; round < 3; round++ {
+	for range 4 {
 		w.settle(began.Add(bound))
 		if latched, doubted := w.people.braked(d); !latched && !doubted {
 			break
