@@ -46,7 +46,7 @@ func (d *Door) Import(ctx context.Context, importID string, letters iter.Seq2[ev
 			}
 		}
 		if by.Key != "" && before != nil {
-			inserted, known = int(*before.count), before.filter["known"].(int) //nolint:errcheck // written below
+			inserted, known = int(*before.count), before.filter["known"].(int)
 			return nil
 		}
 		n := int64(inserted)

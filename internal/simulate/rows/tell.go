@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"slices"
 	"strings"
 
@@ -132,7 +131,7 @@ func (db *Database) passState(p *store.Passport) {
 			"height": r.Height, "thumbnail_url": r.ThumbnailURL, "tags": r.Tags, "custom_metadata": nil, "version_id": r.VersionID,
 			"is_private": r.IsPrivate, "remote_updated_at": r.RemoteUpdatedAt, "synced_at": r.SyncedAt}
 		if len(r.CustomMetadata) > 0 {
-			shown["custom_metadata"] = json.RawMessage(r.CustomMetadata)
+			shown["custom_metadata"] = r.CustomMetadata
 		}
 		p.Row = encode(shown)
 	}

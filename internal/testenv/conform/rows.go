@@ -130,11 +130,11 @@ func (r *rows) holds(want ...string) {
 	}
 }
 
-// event is one that nobody has seen yet; ids grow.
+// event is one that nobody has seen yet; ids grow, and are older than any clock here.
 func (r *rows) event(source event.Source, kind, fileID string) event.Pending {
 	r.last++
 	return event.Pending{Event: event.Event{
-		ID: fmt.Sprintf("01K%023d", r.last), Source: source, Origin: source, Kind: kind, FileID: fileID, AcceptedAt: made().Add(time.Minute),
+		ID: fmt.Sprintf("00A%023d", r.last), Source: source, Origin: source, Kind: kind, FileID: fileID, AcceptedAt: made().Add(time.Minute),
 		Body: []byte(`{"fileId":"` + fileID + `"}`), Headers: map[string]string{"user-agent": "conform"},
 	}}
 }

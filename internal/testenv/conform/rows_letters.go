@@ -9,6 +9,7 @@ import (
 
 	"github.com/trueup/trueup/internal/event"
 	"github.com/trueup/trueup/internal/file"
+	"github.com/trueup/trueup/internal/run"
 	"github.com/trueup/trueup/internal/store"
 )
 
@@ -365,7 +366,9 @@ func (r *rows) reportOfLetter() {
 
 func operatorCases() map[string]func(*rows) {
 	return map[string]func(*rows){
-		"Status_IsWhatStands": (*rows).status,
+		"Status_IsWhatStands":                      (*rows).status,
+		"CleanUp_ForgetsWhatIsPastItsRetention":    (*rows).cleans,
+		"CleanUp_KeepsTheFindingsOfTheYoungestRun": (*rows).cleansRuns,
 	}
 }
 
@@ -385,4 +388,41 @@ func sortedLines(all []string) []string {
 	out := slices.Clone(all)
 	slices.Sort(out)
 	return out
+}
+
+func (r *rows) cleans() {
+	r.fill("gone", "stays")
+	r.see(r.deleted("gone"), r.absent("gone", "stays"), file.Tombstoned, file.ReasonAnnounced)
+	ids := r.parked(r.webhook("letter"), r.webhook("replaying"))
+	e := r.replayed(r.job(event.Job{Verb: event.JobReplay, Filter: event.Filter{FileID: "replaying"}}), 1)
+	r.see(r.deleted("stays"), r.look("stays", nil), file.Tombstoned, file.ReasonAnnounced)
+	r.settled([]event.Pending{r.webhook("stays")}, nil, always(event.End{Kind: event.Retry, Reason: "later", After: time.Hour}))
+	r.Pass(3 * time.Millisecond)
+
+	brief := time.Millisecond
+	r.reopened(store.Config{Retain: store.Retention{Caller: brief, ImageKit: brief, Database: brief, Trueup: brief, Ledger: brief, Tombstones: brief}})
+	r.fill("next") // takes a slice along
+	all, err := r.door.DeadLetters(r.Context(), event.Filter{}, "", 10)
+	r.must(err)
+	r.same("letters: not one that is replaying", []any{len(all), all[0].ID, len(e)}, []any{1, ids[1], 1})
+	r.same("tombstones: not of a file that waits", []bool{r.passport("gone").State == nil, r.passport("stays").State == nil}, []bool{true, false})
+	r.same("ledger: a letter's own line stays with it", []any{r.story("gone"), r.story("letter"), r.story("replaying")},
+		[]any{[]string(nil), []string(nil), []string{"file.created/dead//gave_up"}})
+	status, err := r.door.Status(r.Context())
+	r.must(err)
+	r.same("counted", status.Expired, map[string]int64{"imagekit": 1})
+}
+
+func (r *rows) cleansRuns() {
+	var runs []run.Run
+	for i := range 32 {
+		k := r.started(run.Plan, "")
+		r.found(k, run.Missing, "f", fmt.Sprint("f", i))
+		runs = append(runs, r.finish(k, run.Planned))
+	}
+	// The end of each run takes a slice along: the findings of the oldest one at most.
+	r.same("the oldest", []any{len(r.findings(runs[0], run.FindingFilter{})), r.run(runs[0].ID).Found}, []any{0, runs[31].Found})
+	r.same("the youngest", len(r.findings(runs[31], run.FindingFilter{})), 2)
+	_, err := r.door.ApplyRun(r.Context(), runs[0].ID, run.Apply{Who: "op"})
+	r.fails(err, run.ErrEnded)
 }
