@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -40,7 +41,7 @@ type cutPlan struct {
 type moment struct {
 	After time.Duration
 	// Early counts from power on, while everything is still coming up, rather than from
-	// when all of it works.
+	// the first acknowledgement.
 	Early bool
 	// Node is the nats-server that goes alone; 0: everything goes.
 	Node int
@@ -175,8 +176,19 @@ func (r *cutResult) strike(ctx context.Context, s *site, senders []*sender, at m
 	}
 	sending, stop := context.WithCancel(ctx)
 	defer stop()
+	acknowledged := make(chan struct{})
+	first := sync.OnceFunc(func() { close(acknowledged) })
+	for _, sender := range senders {
+		sender.heard = first
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- sendAll(sending, senders, s.at(portPublic)) }()
+	if !at.Early {
+		select {
+		case <-acknowledged:
+		case <-time.After(time.Minute):
+		}
+	}
 	waitFor(ctx, at.After)
 	what, stopped := s.all(), func() {
 		waitFor(ctx, grace)

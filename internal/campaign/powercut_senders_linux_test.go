@@ -42,6 +42,9 @@ type sender struct {
 	// which counts what is gone before the news of it has been read.
 	removals int
 
+	// heard is told of each acknowledgement.
+	heard func()
+
 	waiting *message // not acknowledged yet
 	acks    []check.Ack
 }
@@ -64,7 +67,7 @@ type message struct {
 func makeSenders(p cutPlan, lib *library, fileIDs []string) ([]*sender, error) {
 	all := make([]*sender, p.Senders)
 	for i := range all {
-		s := &sender{removals: b2i(i < 6), user: fmt.Sprintf("user_%d", i), library: lib, think: p.Think, rng: rand.New(rand.NewPCG(p.Seed, uint64(i)+1))}
+		s := &sender{removals: b2i(i < 6), heard: func() {}, user: fmt.Sprintf("user_%d", i), library: lib, think: p.Think, rng: rand.New(rand.NewPCG(p.Seed, uint64(i)+1))}
 		now := time.Now()
 		var err error
 		s.token, err = jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"sub": s.user, "iss": cutIssuer, "aud": "trueup",
@@ -294,6 +297,7 @@ func (s *sender) write(m *message, sent time.Time, status int, reportIDs []strin
 			a.AnsweredAt = time.Now()
 		}
 		if a.Status/100 == 2 {
+			s.heard()
 			f.told = max(f.told, m.changes[i])
 			f.reported = f.reported || m.door == check.Report
 		}
