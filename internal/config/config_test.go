@@ -237,10 +237,11 @@ func TestSecretFiles(t *testing.T) {
 		"Both":    {"IMAGEKIT_PRIVATE_KEY_FILE", write("both", "x")},
 		"Missing": {"TRUEUP_KEYS_FILE", filepath.Join(dir, "nowhere")},
 		"Empty":   {"TRUEUP_KEYS_FILE", write("empty", " \n")},
+		"Secret":  {"TRUEUP_KEYS_FILE", strings.Repeat("SECRETSECRET", 3)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Load(Serve, with(serveEnv(t), set...))
-			if lines := mistakes(t, err); len(lines) != 1 || !strings.Contains(lines[0], "_FILE") {
+			if lines := mistakes(t, err); len(lines) != 1 || !strings.Contains(lines[0], "_FILE") || strings.Contains(lines[0], "SECRET") {
 				t.Errorf("%q", lines)
 			}
 		})

@@ -148,11 +148,16 @@ func (l *loader) text(v *Variable) (string, error) {
 func fromFile(v *Variable, path string) (string, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
-		return "", fmt.Errorf("%s_FILE: %w", v.Name, err)
+		// Not the path: it may be the secret, given in the place of its file.
+		var cause *os.PathError
+		if errors.As(err, &cause) {
+			err = cause.Err
+		}
+		return "", fmt.Errorf("%s_FILE names a file that cannot be read: %w", v.Name, err)
 	}
 	text := strings.TrimSpace(string(raw))
 	if text == "" {
-		return "", fmt.Errorf("%s_FILE: %s is empty", v.Name, path)
+		return "", fmt.Errorf("%s_FILE names a file that is empty", v.Name)
 	}
 	if v.List {
 		return strings.Join(strings.Fields(strings.ReplaceAll(text, ",", " ")), ","), nil

@@ -192,21 +192,3 @@ func TestOpensATicketOfTheFirstVersion(t *testing.T) {
 		t.Fatalf("got %+v, %v", got, err)
 	}
 }
-
-// FuzzOpen holds that nothing opens but what was sealed, whatever is handed in.
-func FuzzOpen(f *testing.F) {
-	k := keys(f, newSecret, oldSecret)
-	good := keptTicket
-	f.Add(good, account)
-	f.Add("tu1..", "")
-	f.Add("tu1."+k.all[0].id+".AAAA", account)
-	f.Fuzz(func(t *testing.T, s, acc string) {
-		got, err := k.Open(s, acc)
-		if err == nil && (s != good || acc != account || got.User != "user_123") {
-			t.Fatalf("opened %q for %q: %+v", s, acc, got)
-		}
-		if _, _, err := k.OpenReport(s, acc); err == nil {
-			t.Fatalf("report id %q opened", s)
-		}
-	})
-}
