@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
 	"github.com/rs/zerolog"
@@ -48,10 +50,7 @@ func (x toxic) torn() bool {
 func newLink(name string, port int, target string) (*link, error) {
 	api := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
 	l := &link{name: name, proxy: toxiproxy.NewProxy(api, name, loopback(port), target), toxics: map[string]bool{}}
-	if err := l.proxy.Start(); err != nil {
-		return nil, fmt.Errorf("link %s: %w", name, err)
-	}
-	return l, nil
+	return l, l.open()
 }
 
 // addr is where callers connect to.
@@ -78,30 +77,37 @@ func (l *link) add(x toxic) error {
 	return nil
 }
 
-// heal takes all toxics away. Connections that lost bytes are closed, as real ones
-// would not go on either.
+// heal takes all toxics away and opens a link that is down. Connections that lost bytes
+// are closed, as real ones would not go on either.
 func (l *link) heal() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.toxics) == 0 {
-		return nil
-	}
 	torn := false
 	for _, t := range l.toxics {
 		torn = torn || t
 	}
-	l.proxy.Toxics.ResetToxics(context.Background())
-	clear(l.toxics)
+	if len(l.toxics) > 0 {
+		l.proxy.Toxics.ResetToxics(context.Background())
+		clear(l.toxics)
+	}
 	if torn {
 		l.proxy.Stop()
 	}
-	l.proxy.Lock()
-	enabled := l.proxy.Enabled
-	l.proxy.Unlock()
-	if enabled {
+	return l.open()
+}
+
+// open lets the link listen again. A process that is just being started holds every
+// socket of ours until it runs its own program, and so the port, too.
+func (l *link) open() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	err := until(ctx, func() error {
+		if err := l.proxy.Start(); !errors.Is(err, toxiproxy.ErrProxyAlreadyStarted) {
+			return err
+		}
 		return nil
-	}
-	if err := l.proxy.Start(); err != nil {
+	})
+	if err != nil {
 		return fmt.Errorf("link %s: %w", l.name, err)
 	}
 	return nil
@@ -111,7 +117,10 @@ func (l *link) heal() error {
 func (l *link) retarget(target string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.proxy.Update(&toxiproxy.Proxy{Listen: l.proxy.Listen, Upstream: target, Enabled: l.proxy.Enabled})
+	if err := l.proxy.Update(&toxiproxy.Proxy{Listen: l.proxy.Listen, Upstream: target}); err != nil {
+		return fmt.Errorf("link %s: %w", l.name, err)
+	}
+	return l.open()
 }
 
 func (l *link) close() {
