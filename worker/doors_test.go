@@ -203,6 +203,17 @@ func (d *doors) Mark(_ context.Context, _ int64, ids []string) (map[string]event
 	return before, nil
 }
 
+func (d *doors) Acquit(_ context.Context, _ int64, ids []string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, id := range ids {
+		if d.marks[id]--; d.marks[id] <= 0 {
+			delete(d.marks, id)
+		}
+	}
+	return nil
+}
+
 // Blame counts as the rows do: what this turn has marked has its mark already.
 func (d *doors) Blame(_ context.Context, _ int64, ids []string, stack string) error {
 	d.mu.Lock()

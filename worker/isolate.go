@@ -9,7 +9,10 @@ import (
 	"log/slog"
 	"reflect"
 	"runtime/debug"
+	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 
@@ -258,7 +261,9 @@ func (t *turn) trial(stop context.Context, pending []event.Pending) error {
 	return nil
 }
 
-// try marks the events and settles them.
+// try marks the events and settles them. Where that ends without an end (the turn was
+// lost, a stop), the marks are taken back: no process ended over these events, and the
+// next turn must not hold it against them.
 func (t *turn) try(stop context.Context, pending []event.Pending) error {
 	if len(pending) == 0 {
 		return nil
@@ -266,10 +271,62 @@ func (t *turn) try(stop context.Context, pending []event.Pending) error {
 	_, err := t.marks(stop, func(ctx context.Context) (map[string]event.Mark, error) {
 		return t.Rows.Mark(ctx, t.number, idsOf(pending))
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		defer t.trials.begin(idsOf(pending))()
+		err = t.settle(stop, pending)
 	}
-	return t.settle(stop, pending)
+	if err != nil {
+		t.acquit(idsOf(pending))
+	}
+	return err
+}
+
+// trials are the events on trial now, in all batches.
+type trials struct {
+	mu  sync.Mutex
+	ids map[string]struct{}
+}
+
+func (l *trials) begin(ids []string) (end func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ids == nil {
+		l.ids = map[string]struct{}{}
+	}
+	for _, id := range ids {
+		l.ids[id] = struct{}{}
+	}
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for _, id := range ids {
+			delete(l.ids, id)
+		}
+	}
+}
+
+// but is all of them except these.
+func (l *trials) but(ids []string) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var others []string
+	for id := range l.ids {
+		if !slices.Contains(ids, id) {
+			others = append(others, id)
+		}
+	}
+	return others
+}
+
+// acquitPatience bounds the last thing a trial does when its turn is over.
+const acquitPatience = 2 * time.Second
+
+func (t *turn) acquit(ids []string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.running), acquitPatience)
+	defer cancel()
+	if err := t.Rows.Acquit(ctx, t.number, ids); err != nil {
+		t.Logger.WarnContext(ctx, "trial.not_acquitted", "events", len(ids), "error", err.Error())
+	}
 }
 
 // marks repeats a reading or writing of marks until no outage is in the way.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -207,6 +208,38 @@ func TestACrashMarksOnlyWhatWasTried(t *testing.T) {
 	})
 }
 
+// TestAnEndedTurnIsNoCrash: a trial that the turn's end cuts short takes its mark back;
+// nothing ended over the event but the turn.
+func TestAnEndedTurnIsNoCrash(t *testing.T) {
+	for name, end := range map[string]func(d *doors, stop func()) error{
+		"TheTurnMoved":                func(d *doors, _ func()) error { d.turn++; return event.ErrTurnMoved },
+		"AStopWhileTheDatabaseIsAway": func(_ *doors, stop func()) error { stop(); return event.ErrOutage },
+	} {
+		for _, before := range []int{0, 1} {
+			t.Run(fmt.Sprintf("%sAfter%dCrashes", name, before), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					d := newDoors(t)
+					ctx, stop := context.WithCancel(t.Context())
+					tried := 0
+					d.onSettle = func([]event.Pending) error {
+						tried = max(tried, d.marks["a"])
+						return end(d, stop)
+					}
+					d.marks["a"] = before
+					d.envelope("env1", 2, "a")
+					_, wait := d.run(ctx)
+					synctest.Wait()
+					stop()
+					wait()
+					if tried != before+1 || d.marks["a"] != before {
+						t.Errorf("it was tried with %d marks and has %d now, want %d and %d", tried, d.marks["a"], before+1, before)
+					}
+				})
+			})
+		}
+	}
+}
+
 // TestI15AParkedEventIsNotTriedAgain: its envelope comes again when another event of it
 // ended the process, and its mark went with its settling.
 func TestI15AParkedEventIsNotTriedAgain(t *testing.T) {
@@ -272,6 +305,49 @@ func TestI15WatchdogFindsTheEvent(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestI15WatchdogAcquitsTheOthers: while one event's step does not end, others are on
+// trial beside it. The restart is not theirs: their marks are those of before.
+func TestI15WatchdogAcquitsTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDoors(t)
+		release := make(chan struct{})
+		d.step = func(id string) {
+			if id == "guilty" {
+				turnsForEver(release)
+			}
+		}
+		d.hang = func(fileID string) {
+			if fileID == "file-beside" || fileID == "file-new" {
+				<-release
+			}
+		}
+		d.marks["guilty"], d.marks["beside"] = 1, 1
+		tried, left := map[string]int{}, map[string]int{}
+		d.watchdog = NewWatchdog(WatchdogConfig{Restart: func(string) {
+			maps.Copy(left, d.marks)
+			close(release)
+		}})
+		for _, id := range []string{"guilty", "beside", "new"} {
+			d.retries[id] = event.Pending{Event: event.Event{ID: id, FileID: "file-" + id}, Retried: true}
+		}
+		d.dueAt["guilty"], d.dueAt["beside"], d.dueAt["new"] = time.Now(), time.Now().Add(time.Second), time.Now().Add(2*time.Second)
+		d.nextDue = time.Now()
+		_, stop := d.run(t.Context())
+		defer stop()
+		time.Sleep(4 * time.Second) //nolint:forbidigo // synctest's clock, not the wall's
+		d.mu.Lock()
+		maps.Copy(tried, d.marks)
+		d.mu.Unlock()
+		time.Sleep(time.Minute) //nolint:forbidigo // synctest's clock, not the wall's
+		if want := map[string]int{"guilty": 2, "beside": 2, "new": 1}; !maps.Equal(tried, want) {
+			t.Fatalf("marks on trial %v, want %v", tried, want)
+		}
+		if want := map[string]int{"guilty": 2, "beside": 1}; !maps.Equal(left, want) {
+			t.Errorf("marks at the restart %v, want %v", left, want)
+		}
+	})
 }
 
 // turnsForEver stands for the loop that the stack has to show. Time only passes in a

@@ -22,6 +22,9 @@ type Watchdog struct {
 	WatchdogConfig
 	log   *slog.Logger
 	blame func(ctx context.Context, ids []string, stack string) error
+	// acquitBut takes back the marks of all others on trial: the process is not ending
+	// over them.
+	acquitBut func(guilty []string)
 
 	mu    sync.Mutex
 	posts map[*post]struct{}
@@ -186,6 +189,7 @@ func (d *Watchdog) watching() bool {
 type caughtPost struct {
 	goroutine string
 	ids       []string
+	stuck     bool // beyond doubt: its step does not end. Whose memory it is, nobody knows
 }
 
 // look finds the step that has been under way for longest, and says what is wrong with
@@ -208,6 +212,7 @@ func (d *Watchdog) look() (*caughtPost, string) {
 	found := &caughtPost{goroutine: longest.goroutine, ids: longest.ids}
 	switch {
 	case longest.looks > looksPerLimit:
+		found.stuck = true
 		return found, fmt.Sprintf("one step of work on an event took longer than %s", d.StepLimit)
 	case d.MemoryLimit > 0 && longest.looks > 1 && d.Memory() > d.MemoryLimit:
 		return found, fmt.Sprintf("the process holds more than %d MiB while it works on one event", d.MemoryLimit>>20)
@@ -222,6 +227,9 @@ func (d *Watchdog) bite(ctx context.Context, p *caughtPost, reason string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), blamePatience)
 	defer cancel()
 	err := d.blame(ctx, p.ids, stack)
+	if p.stuck && d.acquitBut != nil {
+		d.acquitBut(p.ids)
+	}
 	d.log.ErrorContext(ctx, "worker.restart", "reason", reason, "events", p.ids, "marked", err == nil, "error", errText(err), "stack", stack)
 	d.Restart(reason)
 }

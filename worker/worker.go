@@ -57,6 +57,9 @@ type Rows interface {
 	// Trials gives the mark, which may be none, of each event that has not been settled;
 	// those that have are left out.
 	Trials(ctx context.Context, pending []event.Pending) (map[string]event.Mark, error)
+	// Acquit takes back what this turn has marked of these events: their trial ended, and
+	// no process with it.
+	Acquit(ctx context.Context, turn int64, ids []string) error
 	// Blame marks events that are about to end this process, with what they were doing.
 	Blame(ctx context.Context, turn int64, ids []string, stack string) error
 	Ping(ctx context.Context) error
@@ -186,6 +189,7 @@ type turn struct {
 	number int64
 	lanes  *lanes
 	due    *due
+	trials trials
 	slots  chan struct{}
 	// running ends Drain after ctx: a batch under way may finish after a stop.
 	running context.Context
@@ -214,6 +218,7 @@ func (w *Worker) work(ctx context.Context) error {
 		w.Watchdog.log, w.Watchdog.blame = w.Logger, func(ctx context.Context, ids []string, stack string) error {
 			return w.Rows.Blame(ctx, begun.Number, ids, stack)
 		}
+		w.Watchdog.acquitBut = func(guilty []string) { t.acquit(t.trials.but(guilty)) }
 	}
 	g.Go(func() error { return w.Watchdog.run(gctx) })
 	g.Go(func() error { return w.held.extend(gctx, w.ExtendEvery) })

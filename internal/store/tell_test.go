@@ -161,6 +161,11 @@ func TestMark(t *testing.T) {
 		if err != nil || got[p.ID].Survived != want {
 			t.Errorf("survived %v, %v; want %d", got, err, want)
 		}
+		turn, err := r.st.BeginTurn(r.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.turn = turn.Number
 	}
 	r.see(p, r.look("f1", snap("f1", 0)))
 	if got, err := r.st.Mark(r.ctx, r.turn, []string{p.ID}); err != nil || got[p.ID] != (event.Mark{}) {

@@ -48,7 +48,8 @@ func (s *Store) Turn(ctx context.Context) (event.Turn, error) {
 }
 
 // Mark writes the trial marks of events that are about to be tried alone, and says how
-// many marks of earlier tries still stood: that many crashes each has survived.
+// many marks of earlier turns still stood: that many crashes each has survived. Marking
+// again in the same turn (the reply to the first was lost) changes nothing.
 func (s *Store) Mark(ctx context.Context, turn int64, ids []string) (map[string]event.Mark, error) {
 	sorted := slices.Compact(slices.Sorted(slices.Values(ids)))
 	survived := make(map[string]event.Mark, len(ids))
@@ -56,7 +57,8 @@ func (s *Store) Mark(ctx context.Context, turn int64, ids []string) (map[string]
 		b := &pgx.Batch{}
 		guard(b, turn, false)
 		b.Queue(`INSERT INTO trueup.trial_marks AS t (event_id, turn) SELECT i.id, $2 FROM unnest($1::text[]) AS i(id)
-			ON CONFLICT (event_id) DO UPDATE SET marks = t.marks + 1, turn = excluded.turn, at = clock_timestamp() RETURNING event_id, marks - 1, stack`, sorted, turn).
+			ON CONFLICT (event_id) DO UPDATE SET marks = t.marks + CASE WHEN t.turn = excluded.turn THEN 0 ELSE 1 END,
+				turn = excluded.turn, at = clock_timestamp() RETURNING event_id, marks - 1, stack`, sorted, turn).
 			Query(func(rows pgx.Rows) error {
 				var id string
 				var m event.Mark
@@ -66,6 +68,19 @@ func (s *Store) Mark(ctx context.Context, turn int64, ids []string) (map[string]
 		return send(ctx, tx, b)
 	})
 	return survived, err
+}
+
+// Acquit takes this turn's marks back from events whose trial ended without an end and
+// without a crash. It holds no turn: that it is over is the usual reason. Marks that a
+// later turn has made since are left alone, and doing it again does nothing.
+func (s *Store) Acquit(ctx context.Context, turn int64, ids []string) error {
+	sorted := slices.Compact(slices.Sorted(slices.Values(ids)))
+	return s.tx(ctx, "acquit events", func(ctx context.Context, tx pgx.Tx) error {
+		b := &pgx.Batch{}
+		b.Queue(`UPDATE trueup.trial_marks SET marks = marks - 1, turn = 0 WHERE event_id = ANY($1) AND turn = $2`, sorted, turn)
+		b.Queue(`DELETE FROM trueup.trial_marks WHERE event_id = ANY($1) AND marks <= 0`, sorted)
+		return send(ctx, tx, b)
+	})
 }
 
 // maxStack bounds the stack that a mark keeps.

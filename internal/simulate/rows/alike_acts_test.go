@@ -75,7 +75,9 @@ func (w *walk) trials() {
 		ids[i] = some[i].ID
 	}
 	old := w.IntN(6) == 0
-	switch w.IntN(3) {
+	switch w.IntN(4) {
+	case 2:
+		w.both("acquit", func(s *side, _ int) (any, error) { return nil, s.Acquit(w.Context(), turnOf(s, old), ids) })
 	case 0:
 		w.both("mark", func(s *side, _ int) (any, error) { return s.Mark(w.Context(), turnOf(s, old), ids) })
 	case 1:

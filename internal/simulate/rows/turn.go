@@ -45,7 +45,7 @@ func (d *Door) Turn(ctx context.Context) (t event.Turn, err error) {
 	return t, nil
 }
 
-// Mark writes trial marks and says how many of earlier tries still stood.
+// Mark writes trial marks and says how many of earlier turns still stood.
 func (d *Door) Mark(ctx context.Context, turn int64, ids []string) (map[string]event.Mark, error) {
 	survived := map[string]event.Mark{}
 	err := d.do(ctx, "Mark", first(ids), func() error {
@@ -59,12 +59,29 @@ func (d *Door) Mark(ctx context.Context, turn int64, ids []string) (map[string]e
 				m = &mark{}
 				d.db.marks[id] = m
 			}
-			survived[id] = event.Mark{Survived: m.marks, Stack: m.stack}
-			m.marks, m.turn = m.marks+1, turn
+			if m.turn != turn || m.marks == 0 {
+				m.marks++
+			}
+			m.turn = turn
+			survived[id] = event.Mark{Survived: m.marks - 1, Stack: m.stack}
 		}
 		return nil
 	})
 	return survived, err
+}
+
+// Acquit takes this turn's marks back.
+func (d *Door) Acquit(ctx context.Context, turn int64, ids []string) error {
+	return d.do(ctx, "Acquit", first(ids), func() error {
+		for _, id := range unique(ids) {
+			if m := d.db.marks[id]; m != nil && m.turn == turn {
+				if m.marks, m.turn = m.marks-1, 0; m.marks <= 0 {
+					delete(d.db.marks, id)
+				}
+			}
+		}
+		return nil
+	})
 }
 
 func unique(ids []string) []string { return slices.Compact(slices.Sorted(slices.Values(ids))) }

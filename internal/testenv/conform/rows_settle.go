@@ -131,12 +131,47 @@ func (r *rows) fences() {
 	r.same("gone", known["f"], file.Known{Seen: true, Gone: true, High: made()})
 }
 
+// acquitted: a turn takes back what it marked, and nothing that others did.
+func (r *rows) acquitted() {
+	a, b := r.webhook("f"), r.webhook("g")
+	mark := func(ids ...string) {
+		_, err := r.door.Mark(r.Context(), r.turn, ids)
+		r.must(err)
+	}
+	acquit := func(turn int64) {
+		for range 2 { // its answer may be lost
+			r.must(r.door.Acquit(r.Context(), turn, []string{a.ID, "nobody's"}))
+		}
+	}
+	mark(a.ID, b.ID)
+	acquit(r.turn)
+	r.same("acquitted", r.mustTrials(a, b), map[string]event.Mark{a.ID: {}, b.ID: {Survived: 1}})
+	mark(a.ID)
+	before := r.turn
+	r.turn = r.begin(r.door)
+	mark(a.ID)
+	acquit(before) // too late: the next turn has marked it since
+	r.same("not by the turn before", r.mustTrials(a), map[string]event.Mark{a.ID: {Survived: 2}})
+	acquit(r.turn)
+	r.same("the crash before it stands", r.mustTrials(a), map[string]event.Mark{a.ID: {Survived: 1}})
+	now := r.turn
+	r.turn = r.begin(r.door)
+	acquit(now)
+	r.same("once", r.mustTrials(a), map[string]event.Mark{a.ID: {Survived: 1}})
+}
+
 func (r *rows) trials() {
 	p, q := r.webhook("f"), r.webhook("g")
 	for want := range 3 {
 		survived, err := r.door.Mark(r.Context(), r.turn, []string{p.ID, p.ID})
 		r.must(err)
 		r.same("survived", survived, map[string]event.Mark{p.ID: {Survived: want}})
+		survived, err = r.door.Mark(r.Context(), r.turn, []string{p.ID}) // the answer was lost
+		r.must(err)
+		r.same("survived, asked again", survived, map[string]event.Mark{p.ID: {Survived: want}})
+		if want < 2 {
+			r.turn = r.begin(r.door)
+		}
 	}
 	r.must(r.door.Blame(r.Context(), r.turn, []string{p.ID, q.ID}, "spinning")) // one crash counts once
 	r.same("blamed", r.mustTrials(p, q), map[string]event.Mark{p.ID: {Survived: 3, Stack: "spinning"}, q.ID: {Survived: 1, Stack: "spinning"}})
@@ -147,6 +182,7 @@ func (r *rows) trials() {
 	r.same("over, and waiting", r.mustTrials(p, q), map[string]event.Mark{})
 	q.Retried = true
 	r.same("from the retries", r.mustTrials(q), map[string]event.Mark{q.ID: {}})
+	r.acquitted()
 }
 
 func (r *rows) cancelled() {
