@@ -206,26 +206,27 @@ func (k *killer) mayDie(ctx context.Context, name string) (bool, error) {
 // pacer holds the senders back while the stream holds too much, so that ingest stays
 // under load for as long as the worker is.
 type pacer struct {
-	stream func(context.Context) (uint64, error) // messages in it
-	rate   float64                               // most events a second; zero: any
+	stream func(context.Context) (jetstream.StreamState, error)
+	rate   float64 // most events a second; zero: any
 
 	mu   sync.Mutex
 	open chan struct{} // closed while sending may go on
 	next time.Time     // when the next request may leave
 }
 
-// fullStream is more envelopes than a worker takes at once, many times over.
-const fullStream = 3000
+// fullStream is how many bytes the stream may hold: some 20,000 events, many times what
+// a worker takes at once.
+const fullStream = 8 << 20
 
 func newPacer(js jetstream.JetStream) *pacer {
 	open := make(chan struct{})
 	close(open)
-	return &pacer{open: open, stream: func(ctx context.Context) (uint64, error) {
+	return &pacer{open: open, stream: func(ctx context.Context) (jetstream.StreamState, error) {
 		s, err := js.Stream(ctx, strings.ToUpper(streamPrefix)+"_EVENTS")
 		if err != nil {
-			return 0, err
+			return jetstream.StreamState{}, err
 		}
-		return s.CachedInfo().State.Msgs, nil
+		return s.CachedInfo().State, nil
 	}}
 }
 
@@ -238,10 +239,10 @@ func (p *pacer) run(ctx context.Context) error {
 			return nil
 		}
 		asking, cancel := context.WithTimeout(ctx, 2*time.Second)
-		n, err := p.stream(asking)
+		now, err := p.stream(asking)
 		cancel()
 		if err == nil { // else the server is down, and nobody gets anything stored
-			p.set(n <= fullStream)
+			p.set(now.Bytes <= fullStream)
 		}
 	}
 }

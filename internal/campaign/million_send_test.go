@@ -43,7 +43,6 @@ type told struct {
 	acked, unknown []uint16
 	events         int64 // acknowledged in all
 	refused        map[int]int64
-	wrong          []string // answers that no sender should get
 }
 
 type ackedReport struct {
@@ -263,8 +262,11 @@ func (s *senders) eventIDs(b batch, raw []byte) ([]ulid.ULID, error) {
 		Success bool
 		Reports []struct{ FileID, ReportID string }
 	}
-	if err := json.Unmarshal(raw, &a); err != nil || !a.Success || len(a.Reports) != len(b.events) {
-		return nil, fmt.Errorf("the answer to %d reports is %.300s (%v)", len(b.events), raw, err)
+	if err := json.Unmarshal(raw, &a); err != nil {
+		return nil, fmt.Errorf("the answer to %d reports is %.300s: %w", len(b.events), raw, err)
+	}
+	if !a.Success || len(a.Reports) != len(b.events) {
+		return nil, fmt.Errorf("the answer to %d reports is %.300s", len(b.events), raw)
 	}
 	ids := make([]ulid.ULID, len(b.events))
 	for i, r := range a.Reports {

@@ -138,7 +138,7 @@ func (l *load) ask(n int, a *check.Ack) (status int, body []byte) {
 	}
 	r.Header.Set("Content-Type", "application/json")
 	if a.Door == check.Report {
-		r.Header.Set("Authorization", "Bearer "+l.tokens[int(l.userOf(a))])
+		r.Header.Set("Authorization", "Bearer "+l.tokens[l.userOf(a)])
 	} else {
 		for name, values := range signed(l.keys.webhook, "msg_"+a.WebhookID, a.Body, time.Now()) {
 			r.Header[name] = values
