@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"strings"
-	"time"
 
 	"github.com/trueup/trueup/internal/file"
 	"github.com/trueup/trueup/internal/operator"
@@ -18,7 +17,7 @@ func (s *Service) decider() error {
 	var err error
 	s.verifier, err = verify.New(verify.Config{
 		Library: s.Library, Fences: s.Rows, LiveFiles: s.Rows.LiveFiles,
-		Prove: s.prove, Patience: c.ImageKit.Patience, Step: dog.Step, CanaryFor: canaryFor(c.Timing.AbsentConfirm),
+		Prove: s.prove, Patience: c.ImageKit.Patience, Step: dog.Step,
 		Budget:  verify.BudgetConfig{MaxRate: c.ImageKit.RateMax},
 		Metrics: verify.NewMetrics(s.Registry), Random: s.Random,
 	})
@@ -43,12 +42,6 @@ func (s *Service) decider() error {
 		return err
 	}
 	return s.reconciliation()
-}
-
-// canaryFor is how long an answer vouches for the key: 50 s, or less where absences are
-// confirmed sooner, so that it was asked for after the first of two 404s.
-func canaryFor(absentConfirm time.Duration) time.Duration {
-	return min(50*time.Second, absentConfirm*5/6)
 }
 
 // probeSearch finds out at the start of a turn whether ImageKit searches by id here,

@@ -15,7 +15,7 @@ import (
 var steps = map[fault.Door]map[string]string{
 	fault.Rows: {
 		"BeginTurn": "turn", "Turn": "turn", "Settle": "settle", "Due": "due", "Fence": "fence", "LiveFiles": "canary",
-		"Mark": "trial", "Trials": "trial", "Blame": "trial",
+		"Mark": "trial", "Trials": "trial", "Acquit": "trial", "Blame": "trial",
 		"StartRun": "run", "OpenRun": "run", "LastRuns": "run", "SaveRun": "run", "FinishRun": "run", "ApplyRun": "run", "CancelRun": "run",
 		"KnownFiles": "compare", "Hash": "compare", "Local": "compare", "Differences": "compare", "ForPlan": "compare",
 		"SaveFindings": "findings", "OpenFindings": "findings", "CloseFindings": "findings", "TakeFindings": "findings",
@@ -148,6 +148,9 @@ func sleep(ctx context.Context, d time.Duration) error {
 	return ctx.Err()
 }
 
+// farthest is the longest way to ImageKit.
+const farthest = 150 * time.Millisecond
+
 // latency is what this call takes, there and back: always the same for the n-th call
 // about the same thing, and hardly ever the same as any other's.
 func (w *world) latency(c fault.Call) (there, back time.Duration) {
@@ -155,7 +158,7 @@ func (w *world) latency(c fault.Call) (there, back time.Duration) {
 	least, most := uint64(100_000), uint64(4_000_000) // nanoseconds
 	switch c.Door {
 	case fault.ImageKit:
-		least, most = 5_000_000, 150_000_000
+		least, most = 5_000_000, uint64(farthest)
 	case fault.Queue:
 		most = 2_000_000
 	}

@@ -125,17 +125,14 @@ func (l *line) understand(r *http.Request) exchange {
 
 // shape is what kind of JSON a body is: all that its reader can believe of it.
 func shape(body []byte) string {
-	var v any
+	body = bytes.TrimSpace(body)
 	switch {
-	case body == nil:
+	case len(body) == 0:
 		return ""
-	case json.Unmarshal(body, &v) != nil:
-		return "text"
-	}
-	switch v.(type) {
-	case map[string]any:
+	case !json.Valid(body):
+	case body[0] == '{':
 		return "object"
-	case []any:
+	case body[0] == '[':
 		return "array"
 	}
 	return "text"
@@ -287,7 +284,7 @@ func (l *line) flickers(e *exchange) bool {
 			}
 		}
 		id, l.flick[f] = e.file, e.file
-		l.world.record.lie(e.file, l.world.began.Add(f.At), l.world.began.Add(f.At+f.For))
+		l.world.record.lie(e.file, e.request.At, l.world.began.Add(f.At+f.For))
 	}
 	return id == e.file
 }

@@ -3,7 +3,6 @@ package simulate
 import (
 	"context"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/trueup/trueup/internal/check"
@@ -112,13 +111,15 @@ func (w *world) quiet() bool {
 	if len(w.stream.Held()) > 0 {
 		return false
 	}
-	d := w.dump()
-	open := slices.ContainsFunc(d.Runs, func(r check.Reconciliation) bool { return r.State == "running" || r.State == "applying" })
-	return len(d.Retries) == 0 && !open
+	retries, running := w.database.UnderWay()
+	return retries == 0 && !running
 }
 
 // even asks the checker whether table and library agree, owners and all.
 func (w *world) even() bool {
+	if d, truth := w.database.FileIDs(), w.truth(); len(d) != len(truth) {
+		return false
+	}
 	e := w.evidence()
 	e.Series, e.Requests, e.Acks = []check.Dump{}, []check.Request{}, []check.Ack{}
 	e.Without = []check.Invariant{check.I1, check.I3, check.I5, check.I6, check.I7, check.I8, check.I9, check.I12, check.I13, check.I14, check.I15, check.I16}

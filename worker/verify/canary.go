@@ -76,7 +76,7 @@ func (r *recent) sawOtherSince(t time.Time, id string) bool {
 func (l *oneLook) proveAbsences(ctx context.Context) error {
 	var needy []int
 	var except []string // whatever is missing or announced missing vouches for nothing
-	priority := Run
+	priority, age := Run, l.v.CanaryFor
 	for i, a := range l.asks {
 		o := l.answers[i].Observation
 		absent := o != nil && !o.Present()
@@ -86,6 +86,11 @@ func (l *oneLook) proveAbsences(ctx context.Context) error {
 		if absent && needsCanary(a, l.known[a.FileID]) {
 			needy = append(needy, i)
 			priority = min(priority, a.Priority)
+			if !a.Announced && l.known[a.FileID].Suspect {
+				// Nobody has said that it is gone, and this may remove it: what answered
+				// before this look says nothing of the library that denied the file in it.
+				age = max(time.Since(l.began), 1)
+			}
 		}
 	}
 	if len(needy) == 0 {
@@ -93,7 +98,7 @@ func (l *oneLook) proveAbsences(ctx context.Context) error {
 	}
 	var canary file.Canary
 	err := caught(func() (err error) {
-		canary, err = l.canary(ctx, priority, except)
+		canary, err = l.canary(ctx, priority, except, age)
 		return err
 	})()
 	if p := panicIn(err); p != nil {
@@ -108,11 +113,11 @@ func (l *oneLook) proveAbsences(ctx context.Context) error {
 	return err
 }
 
-// canary names files that answered lately. Where none of them is known to be a
+// canary names files that answered a question of at most age ago. Where none of them is known to be a
 // sound live row it asks for up to five such rows; where there is no such row at
 // all, whether a listing answers.
-func (l *oneLook) canary(ctx context.Context, p Priority, except []string) (file.Canary, error) {
-	c := file.Canary{FileIDs: l.v.recent.within(l.v.CanaryFor, 16, except)}
+func (l *oneLook) canary(ctx context.Context, p Priority, except []string, age time.Duration) (file.Canary, error) {
+	c := file.Canary{FileIDs: l.v.recent.within(age, 16, except)}
 	for _, id := range c.FileIDs {
 		if k := l.known[id]; k.Live && !k.Suspect {
 			return c, nil
@@ -123,7 +128,7 @@ func (l *oneLook) canary(ctx context.Context, p Priority, except []string) (file
 		return file.Canary{}, fmt.Errorf("find a canary: %w", err)
 	}
 	if len(rows) == 0 {
-		c.EmptyLibrary, err = l.v.listed(ctx, p)
+		c.EmptyLibrary, err = l.v.listed(ctx, p, min(age, l.v.CanaryFor/2))
 		return c, err
 	}
 	for _, id := range rows {
@@ -139,13 +144,14 @@ func (l *oneLook) canary(ctx context.Context, p Priority, except []string) (file
 	return c, nil
 }
 
-// listed reports whether GET /v1/files?limit=1 answers, or did a moment ago.
-func (v *Verifier) listed(ctx context.Context, p Priority) (bool, error) {
+// listed reports whether GET /v1/files?limit=1 answers, or did when it was asked at most
+// age ago.
+func (v *Verifier) listed(ctx context.Context, p Priority, age time.Duration) (bool, error) {
 	if err := v.listing.lock(ctx); err != nil {
 		return false, err
 	}
 	defer v.listing.unlock()
-	if !v.listedAt.IsZero() && time.Since(v.listedAt) < v.CanaryFor/2 {
+	if !v.listedAt.IsZero() && time.Since(v.listedAt) < age {
 		return true, nil
 	}
 	asked := time.Now()

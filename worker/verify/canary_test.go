@@ -41,6 +41,22 @@ func TestCanary(t *testing.T) {
 			t.Errorf("canary %+v after %d calls", got, len(l.calls("")))
 		}
 	})
+	t.Run("OfAnUnannouncedConfirmationIsAskedInTheSameLook", func(t *testing.T) {
+		// Nominated by one lie about the file; the second 404 is another account's. What
+		// answered between the two was ours.
+		l := newLibrary(t, "there")
+		r := newRows().live(epoch, "there", "missing")
+		v := verifier(t, l, r)
+		look(t, v, Ask{FileID: "there"})
+		r.known["missing"] = file.Known{Seen: true, Live: true, Suspect: true}
+		l.with(func() { clear(l.files) })
+		if got := canary(t, look(t, v, Ask{FileID: "missing"})[0]); len(got.FileIDs) > 0 || got.EmptyLibrary {
+			t.Errorf("canary %+v, want none", got)
+		}
+		if got := canary(t, look(t, v, Ask{FileID: "missing"}, Ask{FileID: "there"})[0]); len(got.FileIDs) > 0 {
+			t.Errorf("canary %+v, want none", got)
+		}
+	})
 	t.Run("IsAsOldAsItsQuestionNotAsItsAnswer", func(t *testing.T) {
 		r := &recent{}
 		r.saw("slow", time.Now().Add(-time.Minute))

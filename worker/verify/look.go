@@ -17,6 +17,8 @@ import (
 type oneLook struct {
 	v    *Verifier
 	asks []Ask
+	// began is before anything was asked.
+	began time.Time
 	// slots bounds the calls open at once.
 	slots chan struct{}
 

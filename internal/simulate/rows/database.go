@@ -11,6 +11,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/trueup/trueup/internal/chance"
+	"github.com/trueup/trueup/internal/check"
 	"github.com/trueup/trueup/internal/event"
 	"github.com/trueup/trueup/internal/file"
 	"github.com/trueup/trueup/internal/rule"
@@ -110,6 +111,8 @@ func (s *state) suspect() bool { return !s.suspectAt.IsZero() }
 type line struct {
 	rule.Line
 	at time.Time
+	// dumped is what a checker reads of it, once somebody has asked: a line never changes.
+	dumped *check.Line
 }
 
 type retry struct {

@@ -47,6 +47,16 @@ func (db *Database) Dump() check.Dump {
 	return d
 }
 
+// UnderWay says how many retries wait, and whether a run is open.
+func (db *Database) UnderWay() (retries int, running bool) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	for _, k := range db.runs {
+		running = running || k.State.Open()
+	}
+	return len(db.retries), running
+}
+
 func (r *Row) dump() check.Row {
 	wide := func(n *int32) *int64 {
 		if n == nil {
@@ -79,6 +89,14 @@ func (s *state) dump(id string) check.State {
 }
 
 func (l *line) dump() check.Line {
+	if l.dumped == nil {
+		read := l.read()
+		l.dumped = &read
+	}
+	return *l.dumped
+}
+
+func (l *line) read() check.Line {
 	out := check.Line{
 		ID: l.ID, At: l.at, FileID: l.FileID, Source: l.Source, Origin: l.Origin, Kind: l.Kind, User: l.User, AcceptedAt: orNull(l.AcceptedAt),
 		Verdict: l.Verdict, Outcome: l.Outcome, Reason: l.Reason, EndKind: l.End, Status: l.Status, RequestID: l.RequestID,

@@ -150,6 +150,10 @@ func (db *Database) restingOn(ticket string) (out []string) {
 
 func (db *Database) gatherAbsence(c *rule.Call, f *rule.Facts) {
 	f.Latched, f.Doubted, f.Candidates = !db.fuse.latchedAt.IsZero(), db.fuse.accountDoubt != "", db.candidates()
+	f.Released = db.fuse.releasedAt
+	for _, id := range c.IDs {
+		f.Named[id] = !c.Seen[id].Present() && db.named(id)
+	}
 	for _, id := range db.sound() {
 		f.Sound[id] = true
 	}
@@ -162,6 +166,20 @@ func (db *Database) gatherAbsence(c *rule.Call, f *rule.Facts) {
 			f.Others = append(f.Others, id)
 		}
 	}
+}
+
+// named says whether a file is among the number that a release of the fuse named.
+func (db *Database) named(id string) bool {
+	for runID, found := range db.findings {
+		r, l := db.runs[runID], found[id]
+		if l == nil || l.Kind != run.Orphaned || r.ExpectedDeletions == nil || r.State == run.Cancelled {
+			continue
+		}
+		if l.Status == run.Found || l.Status == run.Refused && l.Reason == string(file.ReasonFuseLatched) {
+			return true
+		}
+	}
+	return false
 }
 
 // write does what was decided.
