@@ -78,6 +78,10 @@ type Facts struct {
 	// Latched: the fuse is. Candidates are those of the last day.
 	Latched    bool
 	Candidates int64
+	// Released is when an operator last released the fuse; zero when nobody has. Named are
+	// files of this call that are among the number named then, or at an earlier release.
+	Released time.Time
+	Named    map[string]bool
 	// Doubted: a run did not recognise ImageKit's account.
 	Doubted bool
 }
@@ -85,7 +89,7 @@ type Facts struct {
 // NewFacts knows nothing yet.
 func NewFacts() *Facts {
 	return &Facts{Over: map[string]bool{}, Standings: map[string]*Standing{}, Sound: map[string]bool{},
-		Rests: map[string][2]string{}, Originals: map[string]string{}, Lines: map[string]FindingLine{}}
+		Rests: map[string][2]string{}, Originals: map[string]string{}, Lines: map[string]FindingLine{}, Named: map[string]bool{}}
 }
 
 // active are the events that still need an end, each once.
@@ -129,9 +133,28 @@ func (f *Facts) original(e *event.Event) string {
 	return e.ID
 }
 
+// standing is what an observation is judged by. A release of the fuse lets through the
+// files that it named, and none beside them: whatever else was nominated or counted before
+// it begins anew.
+func (f *Facts) standing(o *file.Observation, expected bool) *Standing {
+	s := f.Standings[o.FileID]
+	if o.Present() || expected || f.Released.IsZero() {
+		return s
+	}
+	anew := *s
+	if s.Suspect && !s.SuspectAt.After(f.Released) {
+		anew.Suspect, anew.SuspectFence, anew.SuspectAt = false, 0, time.Time{}
+	}
+	if !s.CountedAt.After(f.Released) {
+		anew.CountedAt = time.Time{}
+	}
+	return &anew
+}
+
 // vouched says what operators have said of this file's absence: events are those of the
 // file that need an end.
 func (f *Facts) vouched(fileID string, events []event.Pending) (expected, accepted bool) {
+	expected = f.Named[fileID]
 	for _, p := range events {
 		if l, ok := f.Lines[p.ID]; ok && l.FileID == fileID {
 			expected, accepted = expected || l.Expected, accepted || l.Accepted

@@ -54,6 +54,7 @@ func Plan(c *Call, s Settings, facts *Facts) []*FilePlan {
 			continue
 		}
 		expected, accepted := facts.vouched(id, f.Events)
+		f.Was = facts.standing(f.Obs, expected)
 		w := World{AbsentConfirm: s.AbsentConfirm, Announced: announced[id], Latched: facts.Latched}
 		w.Canary = !f.Obs.Present() && (accepted || !facts.Doubted && facts.canary(f.Obs, announced))
 		f.Do = Order(f.Obs, f.Was, w)

@@ -306,3 +306,28 @@ func TestAFindingIsToldOnce(t *testing.T) {
 	r.wantFinding(k, "f00", "skipped/present")
 	r.want("evidence", `SELECT jsonb_array_length(evidence) FROM trueup.findings`, 2)
 }
+
+// What was nominated and counted before a release, and is not among the files it named,
+// begins anew: it counts, and latches the fuse again.
+func TestAReleaseLetsNoMoreThroughThanItNamed(t *testing.T) {
+	r := newRig(t)
+	ids := r.library(40)
+	var asked []event.Pending
+	for _, id := range ids[:30] {
+		asked = append(asked, recheck(id))
+	}
+	if got := r.confirmAll(asked, ids[39]); got[file.ReasonFuseLatched] != 30 {
+		t.Fatalf("got %v", got)
+	}
+	k := r.running() // its listing still shows all 40: no candidate
+	r.applyPartial(k, 0, run.Apply{ExpectDeletions: expecting(0)})
+	r.exec(`UPDATE trueup.retries SET due_at = now()`)
+	var again []event.Pending
+	var seen []file.Observation
+	for _, p := range r.due(30) {
+		again, seen = append(again, p), append(seen, r.lost(p.FileID, ids[39]))
+	}
+	r.settle(again, seen...)
+	r.want("rows", `SELECT count(*) FROM imagekit_files`, int64(40))
+	r.want("latched again", `SELECT latched_at IS NOT NULL FROM trueup.fuse`, true)
+}

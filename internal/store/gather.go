@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -196,18 +197,32 @@ func nonNil(s []string) []string {
 // queueFuse reads the fuse where an absence may need it. Locked, it keeps two calls
 // from both taking the last free place.
 func queueFuse(g *rule.Facts, b *pgx.Batch, c *settlement, lock bool) {
-	absent := false
+	var absent []string
 	for _, id := range c.IDs {
-		absent = absent || !c.Seen[id].Present()
+		if !c.Seen[id].Present() {
+			absent = append(absent, id)
+		}
 	}
-	if !absent {
+	if len(absent) == 0 {
 		return
 	}
 	tail := ""
 	if lock {
 		tail = " FOR UPDATE"
 	}
-	b.Queue(`SELECT latched_at IS NOT NULL, account_doubt <> '' FROM trueup.fuse` + tail).QueryRow(func(row pgx.Row) error { return row.Scan(&g.Latched, &g.Doubted) })
+	b.Queue(`SELECT latched_at IS NOT NULL, account_doubt <> '', released_at FROM trueup.fuse` + tail).QueryRow(func(row pgx.Row) error {
+		var released *time.Time
+		err := row.Scan(&g.Latched, &g.Doubted, &released)
+		g.Released = orZero(released)
+		return err
+	})
+	b.Queue(`SELECT f.file_id FROM trueup.findings f JOIN trueup.runs r ON r.id = f.run_id
+		WHERE f.file_id = ANY($1) AND f.kind = 'orphaned' AND (f.status = 'found' OR f.status = 'refused' AND f.reason = 'fuse_latched')
+			AND r.expected_deletions IS NOT NULL AND r.state <> 'cancelled'`, absent).Query(func(rows pgx.Rows) error {
+		var id string
+		_, err := pgx.ForEachRow(rows, []any{&id}, func() error { g.Named[id] = true; return nil })
+		return err
+	})
 	b.Queue(`SELECT coalesce(sum(candidates), 0) FROM trueup.fuse_hours WHERE hour >= date_trunc('hour', clock_timestamp() - interval '24 hours')`).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&g.Candidates) })
 }

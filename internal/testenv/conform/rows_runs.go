@@ -18,6 +18,7 @@ func runCases() map[string]func(*rows) {
 		"Run_EndsOnceAndStaysEnded":         (*rows).runEnds,
 		"Run_ApplyHasItsConditions":         (*rows).applies,
 		"Run_ApplyReleasesTheFuseForItsOwn": (*rows).releases,
+		"Run_ApplyReleasesNoMoreThanItsOwn": (*rows).releasesNoMore,
 		"Run_AcceptedAccountNeedsNoCanary":  (*rows).accepts,
 		"Run_APlanWritesNothingButItself":   (*rows).plans,
 		"Local_InOrderWithItsFlags":         (*rows).locals,
@@ -196,12 +197,34 @@ func (r *rows) releases() {
 	r.see(p, r.absent("f", "c"), file.LookAgain, file.ReasonNominated)
 	r.braked(false, 0, 3) // expected: it does not count
 	r.see(r.event(event.Reconcile, event.KindRecheck, "g"), r.absent("g", "c"), file.LookAgain, file.ReasonNominated)
-	r.braked(false, 1, 3) // nobody's event
+	r.braked(false, 0, 3) // g is among the number, too, whoever asks about it
 	r.Pass(confirm)
 	p.Retried = true
 	r.see(p, r.absent("f", "c"), file.Tombstoned, file.ReasonConfirmed)
 	r.finding(k, "f", "repaired/confirmed")
 	r.same("evidence", len(r.evidence(k, "f")), 3) // the listing, and two looks
+}
+
+// releasesNoMore: what was nominated before a release, and is not among its number, begins
+// anew.
+func (r *rows) releasesNoMore() {
+	r.fill("f", "g", "c")
+	p := r.event(event.Reconcile, event.KindRecheck, "f")
+	r.see(p, r.absent("f", "c"), file.LookAgain, file.ReasonNominated)
+	r.braked(false, 1, 3)
+	k := r.started(run.Full, "")
+	r.must(r.door.LatchFuse(r.Context(), r.turn, k.ID, "by hand"))
+	r.finish(k, run.Partial)
+	none := int64(0)
+	_, err := r.door.ApplyRun(r.Context(), k.ID, run.Apply{Who: "op", ExpectDeletions: &none})
+	r.must(err)
+	r.braked(false, 0, 3)
+	r.Pass(confirm)
+	p.Retried = true
+	r.see(p, r.absent("f", "c"), file.LookAgain, file.ReasonNominated)
+	r.braked(false, 1, 3)
+	r.Pass(confirm)
+	r.see(p, r.absent("f", "c"), file.Tombstoned, file.ReasonConfirmed)
 }
 
 func (r *rows) accepts() {
