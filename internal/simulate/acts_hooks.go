@@ -3,6 +3,7 @@ package simulate
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -131,7 +132,7 @@ func (c *post) signed(secret, id string, body []byte) http.Header {
 func (c *post) knock(d draw, header http.Header, body []byte, genuine bool) int {
 	n, sent := readNotice(body), time.Now()
 	answer, err := c.w.knock(d.Uint64(), asked{method: http.MethodPost, path: "/webhooks/imagekit", header: header, body: body})
-	if err == errNobody {
+	if errors.Is(err, errNobody) {
 		return 0
 	}
 	a := check.Ack{Door: check.Webhook, SentAt: sent, Status: answer.status, Genuine: genuine, FileID: n.Data.FileID, Kind: n.Type, WebhookID: n.ID, Body: body}

@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -48,7 +49,7 @@ func (p *people) reportOnce(d draw, user, secret string, ids ...string) bool {
 	}
 	sent := time.Now()
 	answer, err := w.knock(d.Uint64(), asked{method: http.MethodPost, path: "/save-metadata", header: p.token(user, secret), body: raw})
-	if err == errNobody {
+	if errors.Is(err, errNobody) {
 		return false
 	}
 	receipts := receiptsOf(answer.body)

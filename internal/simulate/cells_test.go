@@ -10,7 +10,8 @@ import (
 func TestPlans(t *testing.T) {
 	t.Run("TheSameSeedIsTheSamePlan", func(t *testing.T) {
 		for seed := uint64(1); seed <= 100; seed++ {
-			if simulate.NewPlan(seed).String() != simulate.NewPlan(seed).String() {
+			one, two := simulate.NewPlan(seed), simulate.NewPlan(seed)
+			if one.String() != two.String() {
 				t.Errorf("seed %d", seed)
 			}
 		}

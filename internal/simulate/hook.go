@@ -126,7 +126,7 @@ func (p *process) travel(ctx context.Context, d time.Duration) error {
 		if left <= 0 {
 			return err
 		}
-		time.Sleep(min(left, time.Second)) // a stopped process does not notice that its context is done
+		time.Sleep(min(left, time.Second)) //nolint:forbidigo // virtual time; a stopped process does not notice that its context is done
 	}
 }
 
