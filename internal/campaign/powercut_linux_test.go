@@ -85,6 +85,10 @@ func planCut(seed uint64, replicas int, control string) cutPlan {
 	p.Think = time.Duration(rng.IntN(4)) * time.Millisecond
 	p.Latency = []time.Duration{0, 20 * time.Millisecond, 150 * time.Millisecond}[rng.IntN(3)]
 	p.Moments = []moment{{After: between(rng, 300*time.Millisecond, 2500*time.Millisecond)}}
+	if control == "database" {
+		// It loses what it has settled, so there has to be some, and no time to flush it.
+		p.Latency, p.Moments[0].After = 0, between(rng, 3*time.Second, 5*time.Second)
+	}
 	for control == "" && len(p.Moments) < 3 && rng.IntN(4) == 0 {
 		m := moment{After: between(rng, 100*time.Millisecond, 1500*time.Millisecond), Early: rng.IntN(2) == 0}
 		p.Moments = append(p.Moments, m)
@@ -109,6 +113,7 @@ type cutResult struct {
 	down          error            // it did not come up again
 	checked       map[string]int64 // how many things the checker looked at
 	story         []string         // when what was done
+	said          string           // last, by each part
 	took          time.Duration
 }
 
@@ -130,15 +135,13 @@ func trial(t testing.TB, p cutPlan, dir string, lib *library, m *mould) (r cutRe
 		if s == nil {
 			return
 		}
-		if t.Failed() {
-			t.Logf("%s", s.said())
-		}
+		r.said = s.said()
 		if err := errors.Join(s.off(), os.RemoveAll(s.dir)); err != nil {
 			t.Errorf("%s: %v", p, err)
 		}
 	}()
 	if err != nil {
-		t.Fatalf("%s: %v", p, err)
+		t.Fatalf("%s: %v\n%s", p, err, s.said())
 	}
 	r.tell(begun, "up")
 	ids, err := lib.fill(t.Context(), p.Files, p.Latency)
@@ -161,7 +164,6 @@ func trial(t testing.TB, p cutPlan, dir string, lib *library, m *mould) (r cutRe
 	}
 	if err := r.judge(t.Context(), s, senders, begun); err != nil {
 		r.down = err
-		t.Logf("%s", s.said())
 	}
 	return r
 }
@@ -372,7 +374,11 @@ func (r *cutRig) campaign(n, replicas int) {
 		p := planCut(seed, replicas, "")
 		result := r.trial(p)
 		tally.add(p, result)
-		for _, v := range result.violations(p) {
+		broken := result.violations(p)
+		if len(broken) > 0 {
+			r.t.Logf("%s", result.said)
+		}
+		for _, v := range broken {
 			tally.Violations = append(tally.Violations, v)
 			r.t.Errorf("%s\nagain: go test ./internal/campaign -run TestPowerCut -v -args -seed %d -n 1 -replicas %d", v, p.Seed, replicas)
 		}
