@@ -142,10 +142,13 @@ func (r *rig) furnish() error {
 
 // collect adds what an installation has seen to the campaign's sums.
 func (c *processes) collect(r *rig) {
+	turns := r.turns()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.counts["turns"] += int64(len(turns)) // beyond one an installation: hand-overs
+	c.counts["installations"]++
 	for cell, n := range r.cells {
 		c.cells[cell] += n
 	}

@@ -31,7 +31,7 @@ const streamPrefix = "campaign"
 // worker is missed for seconds. A worker extends what it holds every 7 s.
 const (
 	ackWait = 9 * time.Second
-	turnTTL = 4 * time.Second
+	turnTTL = 3 * time.Second
 )
 
 // addNATS starts the servers. In a cluster each pair of members has two links, one for

@@ -153,7 +153,9 @@ func (d *dice) fault(cell string, s *schedule) drawnFault {
 	}
 	switch {
 	case strings.HasSuffix(cell, "/404-flicker"):
-		f.Hold = d.between(50*time.Millisecond, 500*time.Millisecond) // well below ABSENT_CONFIRM
+		f.Hold = d.between(100*time.Millisecond, 500*time.Millisecond) // well below ABSENT_CONFIRM
+	case cell == "process/worker/freeze" && d.chance(0.5):
+		f.Hold = d.between(turnTTL+500*time.Millisecond, 5*time.Second) // another takes the turn meanwhile
 	case strings.HasSuffix(cell, "freeze") && d.chance(0.2):
 		f.Hold = d.between(2*time.Second, 5*time.Second)
 	}

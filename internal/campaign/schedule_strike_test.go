@@ -3,6 +3,7 @@ package campaign
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -76,6 +77,11 @@ func (run *round) spoil(f drawnFault) (undo func() error, err error) {
 	id, err := run.r.Fault(f.imagekitFault(fileID))
 	if err != nil {
 		return nil, err
+	}
+	if fileID != "" { // somebody has to ask about it meanwhile
+		ctx, cancel := context.WithTimeout(context.Background(), senderPatience)
+		defer cancel()
+		run.r.RawWebhook(ctx, f.N, fmt.Sprintf("flicker-%d-%d", run.s.Seed, f.N), "file.updated", fileID)
 	}
 	return func() error {
 		fired, err := run.r.Fired()
