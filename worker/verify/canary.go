@@ -71,6 +71,33 @@ func (r *recent) sawOtherSince(t time.Time, id string) bool {
 	return slices.ContainsFunc(r.seen, func(s seenAt) bool { return s.id != id && s.got.After(t) })
 }
 
+// unannounced says whether a look at this file may remove it although nobody has said
+// that it is gone.
+func (l *oneLook) unannounced(a Ask) bool { return !a.Announced && l.known[a.FileID].Suspect }
+
+// vouchBefore finds out, for files that may be removed unannounced, whether the library was
+// ours between their first 404 and this look. With what vouches after the look, nothing
+// that happened to the whole library can have answered both 404s, unless it ended between
+// them and came back.
+func (l *oneLook) vouchBefore(ctx context.Context) error {
+	var except []string
+	needed, priority, age := false, Run, l.v.CanaryFor
+	for _, a := range l.asks {
+		if a.Announced || l.known[a.FileID].Suspect {
+			except = append(except, a.FileID)
+		}
+		if l.unannounced(a) {
+			needed, priority, age = true, min(priority, a.Priority), min(age, max(l.known[a.FileID].SuspectFor, 1))
+		}
+	}
+	if !needed {
+		return nil
+	}
+	_, vouched, err := l.canary(ctx, priority, except, age)
+	l.oursBefore = vouched
+	return err
+}
+
 // proveAbsences gives every absence that might remove something the proof that the
 // key still sees our library.
 func (l *oneLook) proveAbsences(ctx context.Context) error {
@@ -86,10 +113,10 @@ func (l *oneLook) proveAbsences(ctx context.Context) error {
 		if absent && needsCanary(a, l.known[a.FileID]) {
 			needy = append(needy, i)
 			priority = min(priority, a.Priority)
-			if !a.Announced && l.known[a.FileID].Suspect {
-				// Nobody has said that it is gone, and this may remove it: what answered
-				// before this look says nothing of the library that denied the file in it.
-				age = max(time.Since(l.began), 1)
+			if l.unannounced(a) {
+				// What answered before this look says nothing of the library that denied
+				// the file in it.
+				age = max(time.Since(l.looked), 1)
 			}
 		}
 	}
@@ -98,7 +125,7 @@ func (l *oneLook) proveAbsences(ctx context.Context) error {
 	}
 	var canary file.Canary
 	err := caught(func() (err error) {
-		canary, err = l.canary(ctx, priority, except, age)
+		canary, _, err = l.canary(ctx, priority, except, age)
 		return err
 	})()
 	if p := panicIn(err); p != nil {
@@ -108,40 +135,42 @@ func (l *oneLook) proveAbsences(ctx context.Context) error {
 		return nil
 	}
 	for _, i := range needy {
-		l.answers[i].Observation.Canary = canary
+		if l.oursBefore || !l.unannounced(l.asks[i]) {
+			l.answers[i].Observation.Canary = canary
+		}
 	}
 	return err
 }
 
-// canary names files that answered a question of at most age ago. Where none of them is known to be a
-// sound live row it asks for up to five such rows; where there is no such row at
-// all, whether a listing answers.
-func (l *oneLook) canary(ctx context.Context, p Priority, except []string, age time.Duration) (file.Canary, error) {
-	c := file.Canary{FileIDs: l.v.recent.within(age, 16, except)}
+// canary names files that answered a question of at most age ago. Where none of them is
+// known to be a sound live row it asks for up to five such rows; where there is no such row
+// at all, whether a listing answers. vouched says that one of these did.
+func (l *oneLook) canary(ctx context.Context, p Priority, except []string, age time.Duration) (c file.Canary, vouched bool, err error) {
+	c.FileIDs = l.v.recent.within(age, 16, except)
 	for _, id := range c.FileIDs {
 		if k := l.known[id]; k.Live && !k.Suspect {
-			return c, nil
+			return c, true, nil
 		}
 	}
 	rows, err := l.v.LiveFiles(ctx, 5, except)
 	if err != nil {
-		return file.Canary{}, fmt.Errorf("find a canary: %w", err)
+		return file.Canary{}, false, fmt.Errorf("find a canary: %w", err)
 	}
 	if len(rows) == 0 {
 		c.EmptyLibrary, err = l.v.listed(ctx, p, min(age, l.v.CanaryFor/2))
-		return c, err
+		return c, c.EmptyLibrary, err
 	}
 	for _, id := range rows {
 		_, fault, _, err := l.v.details(ctx, p, id)
 		if err != nil {
-			return file.Canary{}, err
+			return file.Canary{}, false, err
 		}
 		if fault == nil {
 			c.FileIDs = append(c.FileIDs, id)
-			break
+			return c, true, nil
 		}
 	}
-	return c, nil
+	return c, false, nil
 }
 
 // listed reports whether GET /v1/files?limit=1 answers, or did when it was asked at most

@@ -41,6 +41,46 @@ func TestCanary(t *testing.T) {
 			t.Errorf("canary %+v after %d calls", got, len(l.calls("")))
 		}
 	})
+	t.Run("OfAnUnannouncedConfirmationAnsweredBeforeTheLookToo", func(t *testing.T) {
+		// Another account's key denies the file, and ours is back when somebody asks whether
+		// it is ours.
+		l := newLibrary(t, "there", "missing")
+		r := newRows().live(epoch, "there", "missing")
+		r.known["missing"] = file.Known{Seen: true, Live: true, Suspect: true, SuspectFor: time.Minute}
+		denied := false
+		l.fail = func(w http.ResponseWriter, c call) bool {
+			if denied {
+				return false
+			}
+			denied = slices.Contains(c.ids, "missing")
+			say(w, 404, "The requested file does not exist.")
+			return true
+		}
+		if got := canary(t, look(t, verifier(t, l, r), Ask{FileID: "missing"})[0]); len(got.FileIDs) > 0 || got.EmptyLibrary {
+			t.Errorf("canary %+v, want none", got)
+		}
+		if n := len(l.calls("details")); n != 3 {
+			t.Errorf("%d look-ups, want a canary before, the file, and a canary after", n)
+		}
+	})
+	t.Run("BeforeTheLookMayBeAsOldAsTheFirst404", func(t *testing.T) {
+		l := newLibrary(t, "there")
+		r := newRows().live(epoch, "there", "missing")
+		v := verifier(t, l, r)
+		look(t, v, Ask{FileID: "there"})
+		r.known["missing"] = file.Known{Seen: true, Live: true, Suspect: true, SuspectFor: time.Minute}
+		if got := canary(t, look(t, v, Ask{FileID: "missing"})[0]); !slices.Equal(got.FileIDs, []string{"there"}) {
+			t.Errorf("canary %+v, want there", got)
+		}
+		if n := len(l.calls("details")); n != 3 {
+			t.Errorf("%d look-ups, want there, the file, and there again", n)
+		}
+		r.known["missing"] = file.Known{Seen: true, Live: true, Suspect: true, SuspectFor: 1}
+		look(t, v, Ask{FileID: "missing"})
+		if n := len(l.calls("details")); n != 6 {
+			t.Errorf("%d look-ups, want three more: what answered before the first 404 says nothing", n)
+		}
+	})
 	t.Run("OfAnUnannouncedConfirmationIsAskedInTheSameLook", func(t *testing.T) {
 		// Nominated by one lie about the file; the second 404 is another account's. What
 		// answered between the two was ours.

@@ -17,8 +17,10 @@ import (
 type oneLook struct {
 	v    *Verifier
 	asks []Ask
-	// began is before anything was asked.
-	began time.Time
+	// oursBefore: the library was ours after the first 404 of every file that may be
+	// removed unannounced. looked is when the look-ups began.
+	oursBefore bool
+	looked     time.Time
 	// slots bounds the calls open at once.
 	slots chan struct{}
 
@@ -43,6 +45,11 @@ func (l *oneLook) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// A panic over a canary leaves the files it would have vouched for in place.
+	if err := caught(func() error { return l.vouchBefore(ctx) })(); err != nil && panicIn(err) == nil {
+		return err
+	}
+	l.looked = time.Now()
 	direct, search := l.plan(fence)
 	ctx = inLine(ctx, l.v.Waiting)
 	group, groupCtx := errgroup.WithContext(ctx)

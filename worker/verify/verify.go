@@ -126,8 +126,8 @@ type Config struct {
 	ProbeAgain time.Duration
 	// CanaryFor is how long a 200 vouches that the key still sees our library; zero
 	// means 50 s, which leaves 10 of the 60 s allowed for the write. For
-	// the second 404 of a file that nobody has announced deleted, only what was asked in
-	// the same look vouches.
+	// the second 404 of a file that nobody has announced deleted, one 200 from between the
+	// two and another from after the second have to vouch.
 	CanaryFor time.Duration
 	// Budget of all calls; zero fields mean the defaults named there.
 	Budget BudgetConfig
@@ -201,7 +201,7 @@ func (v *Verifier) Look(ctx context.Context, asks []Ask) ([]Answer, error) {
 	}
 	merged, at := merge(asks)
 	v.Metrics.coalesced(len(asks) - len(merged))
-	l := &oneLook{v: v, began: time.Now(), asks: merged, answers: make([]Answer, len(merged)), slots: make(chan struct{}, v.Parallel), probing: newAlone()}
+	l := &oneLook{v: v, asks: merged, answers: make([]Answer, len(merged)), slots: make(chan struct{}, v.Parallel), probing: newAlone()}
 	if err := l.run(ctx); err != nil {
 		if p := panicIn(err); p != nil {
 			panic(p)
