@@ -23,11 +23,11 @@ func (w *Watch) removals(l *looking, now *step) {
 		}
 		w.gone[id] = *s.GoneAt
 		l.count("tombstones", 1)
-		w.removal(l, id, s)
+		w.removal(l, now, id, s)
 	}
 }
 
-func (w *Watch) removal(l *looking, id string, s *State) {
+func (w *Watch) removal(l *looking, now *step, id string, s *State) {
 	at := *s.GoneAt
 	accepted := l.accountAccepted(id)
 	var last *Request
@@ -53,13 +53,13 @@ func (w *Watch) removal(l *looking, id string, s *State) {
 		l.wrong(id, "tombstone of %s: nothing proved within %s of its last 404 that the key still sees the library", moment(&at), canaryAge)
 	}
 	if l.held(id, last.At, at) {
-		w.removedAlive(l, id, s, last, accepted)
+		w.removedAlive(l, now, id, s, last, accepted)
 	}
 }
 
 // removedAlive: ImageKit holds the file. Only a lie about this file, long enough, may
 // have removed it; one about all files only where there was no other row to ask about.
-func (w *Watch) removedAlive(l *looking, id string, s *State, last *Request, accepted bool) {
+func (w *Watch) removedAlive(l *looking, now *step, id string, s *State, last *Request, accepted bool) {
 	l.count("removed though held", 1)
 	at := *s.GoneAt
 	if l.deletedByHand(id, w.stood[id], at) {
@@ -69,7 +69,7 @@ func (w *Watch) removedAlive(l *looking, id string, s *State, last *Request, acc
 		if lie.FileID != id && lie.FileID != "" || !within(last.At, lie.From, lie.To, l.settings.Skew) {
 			continue
 		}
-		if lie.FileID == "" && !accepted && w.others(l, id, at) {
+		if lie.FileID == "" && !accepted && w.others(l, now, id, at) {
 			continue
 		}
 		if s.GoneWhy == whyAnnounced {
@@ -83,14 +83,16 @@ func (w *Watch) removedAlive(l *looking, id string, s *State, last *Request, acc
 }
 
 // others reports whether another row stood that could have been asked about: in the
-// last dump, not removed by a person since, and not announced deleted.
-func (w *Watch) others(l *looking, id string, at time.Time) bool {
+// last dump, not removed since, and not announced deleted.
+func (w *Watch) others(l *looking, now *step, id string, at time.Time) bool {
 	if w.last == nil {
 		return false
 	}
 	for other := range w.last.rows {
+		s := now.states[other]
+		gone := s != nil && s.GoneAt != nil && !s.GoneAt.After(at)
 		told := slices.ContainsFunc(l.announced[other], func(t time.Time) bool { return !t.After(at) })
-		if other != id && !told && !l.deletedByHand(other, w.last.at, at) {
+		if other != id && !gone && !told && !l.deletedByHand(other, w.last.at, at) {
 			return true
 		}
 	}
