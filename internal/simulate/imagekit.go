@@ -169,8 +169,7 @@ func (l *line) answer(r *http.Request, e *exchange) (*http.Response, []byte, err
 		return res, body, nil
 	}
 	library := l.library
-	if _, foreign := l.world.lasts("imagekit/account/another"); foreign {
-		l.world.reached.Hit("imagekit/account/another")
+	if l.world.anothers() {
 		library = l.another
 	}
 	clean := r.Clone(context.WithoutCancel(r.Context()))

@@ -2,11 +2,13 @@ package simulate
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/trueup/trueup/internal/check"
 	"github.com/trueup/trueup/internal/config"
 	"github.com/trueup/trueup/internal/simulate/library"
 	"github.com/trueup/trueup/internal/simulate/queue"
@@ -37,7 +39,8 @@ type world struct {
 	// lives are the processes.
 	errands, lives sync.WaitGroup
 
-	healed atomic.Bool
+	healed  atomic.Bool
+	foreign atomic.Int64 // until when another account answers, in nanoseconds since it began
 
 	mu    sync.Mutex // guards what follows
 	nth   map[string]uint64
@@ -135,10 +138,29 @@ func (w *world) misfortunes() map[string]func(Fault) {
 		"process/ingest/clock": ends((*slot).onlyReceives, func(p *process, d time.Duration) { p.slot.skew(newClockStep(p.world.Seed, d)) }),
 		"queue/full":           func(f Fault) { w.fill(f) },
 		"imagekit/account/another": func(f Fault) {
+			if !w.oursIsKnown() {
+				return // whichever account comes first is taken for ours
+			}
+			w.foreign.Store(int64(w.elapsed() + f.For))
 			// What is under way when it begins is answered by the other account already.
 			w.record.lie("", time.Now().Add(-farthest), time.Now().Add(f.For))
 		},
 	}
+}
+
+// oursIsKnown: a run has looked at our whole library, and rows show it.
+func (w *world) oursIsKnown() bool {
+	complete := slices.ContainsFunc(w.database.Dump().Runs, func(r check.Reconciliation) bool { return r.State == "complete" })
+	return complete && len(w.database.FileIDs()) > 0
+}
+
+// anothers reports whether another account answers now.
+func (w *world) anothers() bool {
+	if w.healed.Load() || w.elapsed() >= time.Duration(w.foreign.Load()) {
+		return false
+	}
+	w.reached.Hit("imagekit/account/another")
+	return true
 }
 
 // pick is a living process of this kind, or nil.
