@@ -383,7 +383,30 @@ func (r *cutRig) campaign(n, replicas int) {
 			r.t.Errorf("%s\nagain: go test ./internal/campaign -run TestPowerCut -v -args -seed %d -n 1 -replicas %d", v, p.Seed, replicas)
 		}
 	}
+	if n >= 40 {
+		for _, cell := range cutCells(replicas) {
+			if tally.Cells[cell] == 0 {
+				tally.Violations = append(tally.Violations, "cell "+cell+" is empty")
+				r.t.Errorf("cell %s is empty after %d trials", cell, len(seeds))
+			}
+		}
+	}
 	tally.close(r.t, begun)
+}
+
+// cutCells are what a long campaign has to reach.
+func cutCells(replicas int) []string {
+	cells := []string{"power/under-load", "power/while-coming-up", "power/while-recovering"}
+	layouts := []int{0, 1}
+	if replicas == 3 {
+		cells, layouts = append(cells, "power/one-of-three"), []int{3}
+	}
+	for _, nodes := range layouts {
+		for _, c := range []care{durable, careless} {
+			cells = append(cells, "power/"+layout{nodes: nodes, database: c}.String())
+		}
+	}
+	return cells
 }
 
 // control runs n trials without one fsync; one that loses nothing counts against it.

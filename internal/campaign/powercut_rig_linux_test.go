@@ -145,3 +145,18 @@ func TestPowerCutComparison(t *testing.T) {
 		}
 	})
 }
+
+// TestPowerCutPlansReachEveryCell: the seeds of a campaign of 50 reach all of them.
+func TestPowerCutPlansReachEveryCell(t *testing.T) {
+	for _, replicas := range []int{1, 3} {
+		y := newTally(t, "plans", 50)
+		for seed := range uint64(50) {
+			y.add(planCut(seed+1, replicas, ""), cutResult{})
+		}
+		for _, cell := range cutCells(replicas) {
+			if y.Cells[cell] == 0 {
+				t.Errorf("with %d replicas no plan reaches %s", replicas, cell)
+			}
+		}
+	}
+}
