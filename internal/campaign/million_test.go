@@ -26,6 +26,7 @@ import (
 //
 //	go test ./internal/campaign -run 'TestMillion$' -timeout 0 -v -args -n 1000000
 func TestMillion(t *testing.T) {
+	t.Parallel() // where there are few events it mostly waits
 	n := rounds(3000)
 	m := &million{t: t, plan: newPlan(*seedFlag, n), begun: time.Now(), counts: map[string]int64{}, cells: map[string]int64{}}
 	t.Logf("seed %d: %d events, %d of them distinct, %d poison (%d end the process, %d are no envelope), %d files",
@@ -110,16 +111,16 @@ func (m *million) hire(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.killer = &killer{r: m.rig, rng: rand.New(rand.NewPCG(m.plan.seed, 3)), every: 9 * time.Second, turns: turns, cells: m.cells}
+	m.killer = &killer{r: m.rig, rng: rand.New(rand.NewPCG(m.plan.seed, 3)), every: 8 * time.Second, turns: turns, cells: m.cells}
 	m.actor = &actor{plan: m.plan, files: m.files, shelf: m.shelf, rng: rand.New(rand.NewPCG(m.plan.seed, 4)), every: 100 * time.Millisecond, mature: func() bool { return m.senders.told.count() > int64(m.plan.n/5) }, moved: map[int]history{}, cells: map[string]int64{}}
 	if m.small() {
-		m.killer.every = 2 * time.Second
+		m.killer.every = 1500 * time.Millisecond
 	}
 	return nil
 }
 
 // send sends everything under faults. Those go on until the stream is nearly empty; in
-// a small run kills end with the sending, or it would see little else.
+// a small run kills end before that, or it would see little else.
 func (m *million) send(ctx context.Context) error {
 	disturbing, stop := context.WithCancel(ctx)
 	killing, spare := context.WithCancel(disturbing)
@@ -127,7 +128,8 @@ func (m *million) send(ctx context.Context) error {
 	defer spare()
 	pace := newPacer(m.senders.stream)
 	if m.small() {
-		pace.rate = float64(m.plan.n) / 8
+		pace.rate = float64(m.plan.n) / 7
+		defer time.AfterFunc(5*time.Second, spare).Stop()
 	}
 	var disturbers errgroup.Group
 	disturbers.Go(func() error { return m.killer.run(killing) })
@@ -137,9 +139,6 @@ func (m *million) send(ctx context.Context) error {
 	begun := time.Now()
 	err := m.senders.sendAll(ctx, pace.pass)
 	m.counts["ms_sending"] = time.Since(begun).Milliseconds()
-	if m.small() {
-		spare()
-	}
 	if err == nil {
 		err = until(ctx, func() error {
 			now, err := pace.stream(ctx)
