@@ -362,7 +362,7 @@ func attackLines(in *installation) {
 }
 
 // guesses is how many ids are guessed; twenty thousand take a minute.
-var guesses = flag.Int("guesses", 2000, "ids that TestAttacks/GuessingIDs guesses")
+var guesses = flag.Int("guesses", 1000, "ids that TestAttacks/GuessingIDs guesses")
 
 // attackGuessing: guesses teach nothing. Accepted reports on one's own
 // file, on another's and on none look alike, to the byte; what they take is printed.
