@@ -183,15 +183,23 @@ func (s *soak) strike(ctx context.Context, f drawnFault) error {
 	case "process":
 		undo, err = s.rig.breakPart(f.Part, parts[2])
 	case "link":
-		undo, err = func() error { return s.rig.links[f.Part].heal() }, s.rig.Toxic(f.Part, f.toxicOf())
+		undo, err = s.rig.Toxic(f.Part, f.toxicOf())
 	case "imagekit":
 		fault := f.imagekitFault("")
 		fault["times"] = 100 // under this load a few answers are nothing
 		var id int
 		id, err = s.rig.Fault(fault)
-		undo = func() error { return s.rig.Unplant(id) }
+		undo = func() error {
+			fired, err := s.rig.Fired()
+			if fired[id] > 0 {
+				s.rig.hit(f.Cell)
+			}
+			return errors.Join(err, s.rig.Unplant(id))
+		}
 	}
-	s.rig.hit(f.Cell)
+	if parts[0] != "imagekit" {
+		s.rig.hit(f.Cell)
+	}
 	s.count("faults")
 	if err != nil {
 		return err
