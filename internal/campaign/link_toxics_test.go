@@ -62,7 +62,7 @@ func TestToxics(t *testing.T) {
 				caller.Timeout = time.Minute
 			}
 			ask := func() error {
-				resp, err := caller.Post("http://"+l.addr(), "text/plain", bytes.NewReader(make([]byte, size)))
+				resp, err := caller.Post("http://"+l.addr, "text/plain", bytes.NewReader(make([]byte, size)))
 				if err != nil {
 					return err
 				}
@@ -73,7 +73,8 @@ func TestToxics(t *testing.T) {
 				}
 				return err
 			}
-			if err := l.add(c.toxic); err != nil {
+			undo, err := l.add(c.toxic)
+			if err != nil {
 				t.Fatal(err)
 			}
 			began := time.Now()
@@ -87,7 +88,7 @@ func TestToxics(t *testing.T) {
 			if took := time.Since(began); c.slow && took < 100*time.Millisecond {
 				t.Errorf("it took %s only", took)
 			}
-			if err := l.heal(); err != nil {
+			if err := undo(); err != nil {
 				t.Fatal(err)
 			}
 			caller.Timeout = time.Minute

@@ -142,7 +142,7 @@ func (r *rig) way(name, target string) (addr string, err error) {
 		return "", err
 	}
 	r.links[name] = l
-	return l.addr(), nil
+	return l.addr, nil
 }
 
 // add puts a unit under the rig's care and starts it.
@@ -243,11 +243,12 @@ func (r *rig) unit(name string, do func(unit) error) error {
 	return do(u)
 }
 
-// Toxic puts a toxic on a link.
-func (r *rig) Toxic(name string, x toxic) error {
+// Toxic puts a toxic on a link and returns what takes it away again. A link has one
+// toxic at a time: the later one.
+func (r *rig) Toxic(name string, x toxic) (undo func() error, err error) {
 	l, ok := r.links[name]
 	if !ok {
-		return fmt.Errorf("there is no link %q", name)
+		return nil, fmt.Errorf("there is no link %q", name)
 	}
 	return l.add(x)
 }

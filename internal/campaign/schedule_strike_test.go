@@ -38,7 +38,7 @@ func (run *round) begin(f drawnFault) (undo func() error, err error) {
 	case "process":
 		return run.r.breakPart(f.Part, parts[2])
 	case "link":
-		return func() error { return run.r.links[f.Part].heal() }, run.r.Toxic(f.Part, f.toxicOf())
+		return run.r.Toxic(f.Part, f.toxicOf())
 	case "imagekit":
 		return run.spoil(f)
 	case "cluster":
@@ -117,23 +117,20 @@ func (run *round) breakCluster(how string, f drawnFault) (undo func() error, err
 		return func() error { return errors.Join(r.Restart(first), r.Restart(second)) }, errors.Join(r.Kill9(first), r.Kill9(second))
 	case "partition":
 		// All its ways to and from the others; trueup still reaches it.
-		var cut []*link
+		var undos []func() error
 		for name, l := range r.links {
 			from, to, _ := strings.Cut(name, "-")
 			if strings.HasPrefix(from, "nats") && strings.HasPrefix(to, "nats") && (from == r.node(f.N) || to == r.node(f.N)) {
-				cut = append(cut, l)
+				undo, broken := l.add(toxic{Kind: "down"})
+				undos, err = append(undos, undo), errors.Join(err, broken)
 			}
 		}
-		undo := func() (err error) {
-			for _, l := range cut {
-				err = errors.Join(err, l.heal())
+		return func() (err error) {
+			for _, undo := range undos {
+				err = errors.Join(err, undo())
 			}
 			return err
-		}
-		for _, l := range cut {
-			err = errors.Join(err, l.add(toxic{Kind: "down"}))
-		}
-		return undo, err
+		}, err
 	}
 	return nil, errors.New("no such fault of a cluster")
 }
