@@ -186,3 +186,33 @@ func TestVitals(t *testing.T) {
 		t.Errorf("this system does not show what a process holds: %v", err)
 	}
 }
+
+// TestGrowth: of two processes that worked alike for half an hour, the one that kept a
+// little of everything is found, and the other is not.
+func TestGrowth(t *testing.T) {
+	t.Parallel()
+	for leak, want := range map[float64][]string{
+		0:   nil,
+		100: {"live heap grows", "descriptors went", "goroutines went"}, // bytes of each of 500 events a second; a descriptor and a goroutine every 15 s
+	} {
+		s := &soak{t: t, lasts: 30 * time.Minute, loud: time.Unix(1_800_000_000, 0), counts: map[string]int64{}, held: map[string][]vitals{}}
+		for i := range 360 {
+			after := time.Duration(i) * 5 * time.Second
+			noise := float64(mix(uint64(i))%1000)/1000 - 0.5
+			v := vitals{At: s.loud.Add(after), PID: 7, RSS: 50e6 + 4e6*noise, Live: 6e6 + 1.5e6*noise, Descriptors: 90 + 10*noise, Goroutines: 120 + 30*noise}
+			v.Live += leak * 500 * after.Seconds() / 2 // two ingests share it
+			v.Descriptors += leak / 1500 * after.Seconds()
+			v.Goroutines += leak / 1500 * after.Seconds()
+			s.held["ingest1"], s.held["worker1"] = append(s.held["ingest1"], v), append(s.held["worker1"], v)
+		}
+		found := strings.Join(s.growth(), "; ")
+		if len(want) == 0 && found != "" {
+			t.Errorf("nothing leaks, and it says: %s", found)
+		}
+		for _, w := range want {
+			if strings.Count(found, w) != len(spared) {
+				t.Errorf("a leak of %g bytes an event: %q is not among %s", leak, w, found)
+			}
+		}
+	}
+}
