@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync/atomic"
@@ -26,7 +27,8 @@ func TestItConforms(t *testing.T) {
 		server := testenv.NATSServer(t, testenv.NATSOptions{})
 		var cases atomic.Int64
 		conform.Queue(t, conform.Queues{Shared: true, Server: func(t testing.TB, c conform.QueueConfig) func() conform.QueueDoor {
-			q := queue.Config{URL: server.URL(), Prefix: fmt.Sprintf("case%d", cases.Add(1)), AckWait: c.AckWait, TurnTTL: c.TurnTTL, MaxBytes: c.MaxBytes, Buffer: 8}
+			q := queue.Config{URL: server.URL(), Prefix: fmt.Sprintf("case%d", cases.Add(1)), AckWait: c.AckWait, TurnTTL: c.TurnTTL,
+				MaxBytes: cmp.Or(c.MaxBytes, 64<<20), Buffer: 8} // one server reserves for all cases together
 			if err := queue.Migrate(context.Background(), q); err != nil {
 				t.Fatal(err)
 			}
