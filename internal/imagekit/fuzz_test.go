@@ -245,7 +245,7 @@ func TestAnswersAreReadFrugally(t *testing.T) {
 		}
 	}
 	for _, target := range []string{"FuzzDetails", "FuzzMany"} {
-		for name, args := range seed.Kept(t, target, 5) {
+		for name, args := range seed.Kept(t, target, 30) {
 			both(target+" "+name, []byte(args[0]))
 		}
 	}
