@@ -53,9 +53,10 @@ func (r *rig) addNATS() error {
 }
 
 func (r *rig) addNode(i int, members []int) error {
-	name, dir := fmt.Sprintf("nats%d", i+1), testenv.Dir(r.t)
-	port, err := freePort()
-	if err != nil {
+	name := fmt.Sprintf("nats%d", i+1)
+	dir, err1 := r.folder(name)
+	port, err2 := freePort()
+	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
 	args := []string{"-name", name, "-store", filepath.Join(dir, "store"), "-port", strconv.Itoa(port)}
@@ -123,12 +124,13 @@ func (r *rig) natsURL(from string) (string, error) {
 func (r *rig) NATSURL() string { return "nats://" + strings.Join(r.nodes, ",nats://") }
 
 func (r *rig) addPostgres() error {
-	programs, err := obtainPostgres()
-	if err != nil {
+	programs, err1 := obtainPostgres()
+	dir, err2 := r.folder("postgres")
+	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
 	r.pg = &database{moved: func(port int) { r.pgMoved(port) }, cfg: localpg.Config{
-		Dir: testenv.Dir(r.t), Programs: programs, KeepDown: true,
+		Dir: dir, Programs: programs, KeepDown: true,
 		Parameters: map[string]string{"max_connections": "100", "shared_buffers": "32MB"},
 	}}
 	return r.add("postgres", r.pg)
@@ -146,13 +148,14 @@ func (r *rig) pgMoved(port int) {
 }
 
 func (r *rig) addEmulator() error {
-	port, err := freePort()
-	if err != nil {
+	dir, err1 := r.folder("emulator")
+	port, err2 := freePort()
+	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
 	r.direct = "http://" + loopback(port)
 	p := &program{name: "emulator", path: testenv.Trueup(r.t, r.opts.Tags...), args: []string{"emulator"}, probe: answers(r.direct + "/_emulator/settings")}
-	p.env = environment(map[string]string{"TRUEUP_EMULATOR_ADDR": loopback(port), "TRUEUP_DATA_DIR": testenv.Dir(r.t),
+	p.env = environment(map[string]string{"TRUEUP_EMULATOR_ADDR": loopback(port), "TRUEUP_DATA_DIR": dir,
 		"IMAGEKIT_PUBLIC_KEY": r.keys.public, "IMAGEKIT_PRIVATE_KEY": r.keys.private, "IMAGEKIT_WEBHOOK_SECRET": r.keys.webhook})
 	return r.add("emulator", p)
 }
@@ -234,7 +237,10 @@ func (r *rig) addPgBouncer() error {
 	if r.poolPort, err = freePort(); err != nil {
 		return err
 	}
-	dir := testenv.Dir(r.t)
+	dir, err := r.folder("pgbouncer")
+	if err != nil {
+		return err
+	}
 	var users []string
 	for _, role := range []string{"ingest", "worker"} {
 		users = append(users, fmt.Sprintf("%q %q", login(role), loginPassword))
@@ -372,7 +378,9 @@ func (r *rig) addWorker(name string) error {
 	if err != nil {
 		return err
 	}
-	env["TRUEUP_DATA_DIR"] = testenv.Dir(r.t)
+	if env["TRUEUP_DATA_DIR"], err = r.folder(name); err != nil {
+		return err
+	}
 	ops := "http://" + env["TRUEUP_OPS_ADDR"]
 	r.ops = append(r.ops, ops)
 	return r.trueup(name, "worker", env, answers(ops+"/readyz"))

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -42,6 +43,7 @@ type Options struct {
 // comes from the outside: answers, the emulator, SQL, the stream.
 type rig struct {
 	t    testing.TB
+	dir  string
 	opts Options
 	env  map[string]string // what all trueup processes share
 	keys keys
@@ -80,7 +82,8 @@ type keys struct {
 func start(t testing.TB, o Options) *rig {
 	t.Helper()
 	o.Ingests, o.Workers, o.Nodes = max(o.Ingests, 1+b2i(o.Ingests == 0)), max(o.Workers, 1+b2i(o.Workers == 0)), max(o.Nodes, 1)
-	r := &rig{t: t, opts: o, units: map[string]unit{}, links: map[string]*link{}, cells: map[string]int64{}}
+	// The folder comes first: it is removed when all processes that work in it have ended.
+	r := &rig{t: t, dir: testenv.Dir(t), opts: o, units: map[string]unit{}, links: map[string]*link{}, cells: map[string]int64{}}
 	t.Cleanup(r.close)
 	if err := r.begin(); err != nil {
 		t.Fatalf("campaign: start the installation: %v\n%s", err, r.lastWords())
@@ -125,6 +128,12 @@ func (r *rig) describe() error {
 	}
 	maps.Copy(r.env, r.opts.Env)
 	return nil
+}
+
+// folder is a new one of the installation's. PostgreSQL's user has to come through.
+func (r *rig) folder(name string) (string, error) {
+	dir := filepath.Join(r.dir, name)
+	return dir, errors.Join(os.Mkdir(dir, 0o755), os.Chmod(dir, 0o755))
 }
 
 // way is the address by which a part reaches target: through a link where there are
