@@ -430,7 +430,7 @@ func (s *soak) record() {
 			s.counts["done"], s.counts["superseded"], s.counts["rejected"], s.counts["dead"], s.counts["pending"] = last.Done, last.Superseded, last.Rejected, last.Dead, last.Pending
 		}
 	}
-	if len(s.told) < 3 {
+	if want := int(s.lasts/s.looks) / 2; len(s.told) <= want {
 		s.wrong = append(s.wrong, fmt.Sprintf("only %d audits were held", len(s.told)))
 	}
 	if s.counts["faults"] < int64(s.lasts/s.every)/2 {
