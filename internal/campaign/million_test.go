@@ -27,7 +27,7 @@ import (
 //	go test ./internal/campaign -run 'TestMillion$' -timeout 0 -v -args -n 1000000
 func TestMillion(t *testing.T) {
 	t.Parallel() // where there are few events it mostly waits
-	n := rounds(3000)
+	n := rounds(1500)
 	m := &million{t: t, plan: newPlan(*seedFlag, n), begun: time.Now(), counts: map[string]int64{}, cells: map[string]int64{}}
 	t.Logf("seed %d: %d events, %d of them distinct, %d poison (%d end the process, %d are no envelope), %d files",
 		m.plan.seed, n, m.plan.distinct, len(m.plan.poison), len(m.plan.crash), len(m.plan.junk), m.plan.files)

@@ -26,7 +26,7 @@ import (
 // other; several lanes are several processes with seeds of their own.
 var (
 	first    = flag.Uint64("seed", 1, "the first seed")
-	count    = flag.Int("n", 40, "how many schedules")
+	count    = flag.Int("n", 25, "how many schedules")
 	duration = flag.Duration("duration", 0, "stop after so long, though not all schedules have run; 0: no bound")
 	recordTo = flag.String("record", "", "append one JSON line on the campaign to this file")
 	story    = flag.Bool("story", false, "tell the whole story of each schedule, and what its processes logged")

@@ -12,7 +12,7 @@ import (
 // anything, so a seed that differs is tried once more, and how many agree is a figure and
 // no verdict: with -race and a load of 25 it was 4 of 10.
 func TestReplays(t *testing.T) {
-	const seeds = 10
+	const seeds = 5
 	reached, exact := simulate.NewReached(), 0
 	for seed := uint64(1); seed <= seeds; seed++ {
 		runs := map[uint64]int{}
