@@ -326,7 +326,9 @@ func TestI15WatchdogAcquitsTheOthers(t *testing.T) {
 		d.marks["guilty"], d.marks["beside"] = 1, 1
 		tried, left := map[string]int{}, map[string]int{}
 		d.watchdog = NewWatchdog(WatchdogConfig{Restart: func(string) {
+			d.mu.Lock()
 			maps.Copy(left, d.marks)
+			d.mu.Unlock()
 			close(release)
 		}})
 		for _, id := range []string{"guilty", "beside", "new"} {
@@ -344,6 +346,8 @@ func TestI15WatchdogAcquitsTheOthers(t *testing.T) {
 		if want := map[string]int{"guilty": 2, "beside": 2, "new": 1}; !maps.Equal(tried, want) {
 			t.Fatalf("marks on trial %v, want %v", tried, want)
 		}
+		d.mu.Lock()
+		defer d.mu.Unlock()
 		if want := map[string]int{"guilty": 2, "beside": 1}; !maps.Equal(left, want) {
 			t.Errorf("marks at the restart %v, want %v", left, want)
 		}
