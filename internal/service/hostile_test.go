@@ -160,7 +160,7 @@ func hostileCases() []hostileCase {
 		{name: "ShrinksWhileRead", tricks: play(shrinks(2, made(10).id, made(16).id), shrinks(3, made(0).id)), state: run.Complete},
 		{name: "FlickerOnDetails", tricks: play(hidden(every, made(8).id, made(9).id), flickers(every, made(8).id, made(9).id, made(10).id)), state: run.Partial, whole: true, says: []string{unshown("2")}},
 		{name: "FlickerOfTheWholeLibrary", tricks: play(flickers(every, firstOnes(30)...)), state: run.Failed, intact: true, says: []string{nobody}},
-		{name: "DetailsThatStutter", tricks: play(stutters(2, 1), hidden(every, made(8).id, made(9).id)), state: run.Partial, whole: true, says: []string{unshown("2")}},
+		{name: "DetailsThatStutter", tricks: play(stutters(3, 1), hidden(every, made(8).id, made(9).id)), state: run.Partial, whole: true, says: []string{unshown("2")}},
 		{name: "KeyOfAnotherAccount", tricks: play(anotherAccount(-1, 20)), state: run.Failed, intact: true, says: []string{nobody}, check: wantDoubt},
 		{name: "KeyOfAnotherAccountThatIsEmpty", tricks: play(anotherAccount(-1, 0)), state: run.Failed, intact: true, says: []string{nobody}, check: wantDoubt},
 		{name: "KeyOfAnotherAccountFromTheFirstPageOn", tricks: play(anotherAccount(0, 20)), state: run.Failed, intact: true, says: []string{"after it was listed", nobody}, check: wantDoubt},
