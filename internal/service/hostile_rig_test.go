@@ -207,7 +207,7 @@ func (r *hostileRig) begin(kind run.Kind) run.Run {
 
 func (r *hostileRig) await(id string) (now run.Run) {
 	r.t.Helper()
-	testenv.Eventually(r.t, 30*time.Second, func() (err error) {
+	testenv.Eventually(r.t, 2*time.Minute, func() (err error) {
 		if now, err = r.rows.Run(context.Background(), id); err == nil && now.State.Open() {
 			err = fmt.Errorf("still %s in %s: %s", now.State, now.Phase, now.Waiting)
 		}

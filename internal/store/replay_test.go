@@ -58,8 +58,10 @@ func TestI10ReplayIsSafeAnyNumberOfTimes(t *testing.T) {
 		var sent []string
 		var jobs [2]event.Job
 		var wait sync.WaitGroup
-		for i := range jobs {
+		for i := range jobs { // both count all letters before either takes one
 			jobs[i] = r.start(event.Job{Verb: event.JobReplay, Who: fmt.Sprint("op", i)})
+		}
+		for i := range jobs {
 			wait.Go(func() {
 				for {
 					events, err := r.st.TakeReplays(r.ctx, r.turn, jobs[i].ID, 7)
