@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
@@ -45,8 +46,10 @@ const mostShown = 20
 const enough = 2000
 
 // TestCampaign runs schedules, one seed after the other, and first those that have found
-// something before.
+// something before. An interrupt ends it after the schedule under way.
 func TestCampaign(t *testing.T) {
+	interrupted, stop := signal.NotifyContext(t.Context(), os.Interrupt)
+	defer stop()
 	c := campaign{t: t, reached: simulate.NewReached(), counts: map[string]int64{}, began: time.Now()}
 	if *count > 1 {
 		for _, seed := range keptSeeds(t) {
@@ -54,7 +57,7 @@ func TestCampaign(t *testing.T) {
 		}
 	}
 	for i := range *count {
-		if *duration > 0 && time.Since(c.began) > *duration {
+		if *duration > 0 && time.Since(c.began) > *duration || interrupted.Err() != nil {
 			break
 		}
 		c.run(*first + uint64(i))
