@@ -26,7 +26,7 @@ import (
 // The flags of a campaign. A test binary is one lane: it runs one schedule after the
 // other; several lanes are several processes with seeds of their own.
 var (
-	first    = flag.Uint64("seed", 1, "the first seed")
+	first    = flag.Uint64("seed", 1_000_000, "the first seed; those below a million are longer plans, kept as they were drawn")
 	count    = flag.Int("n", 25, "how many schedules")
 	duration = flag.Duration("duration", 0, "stop after so long, though not all schedules have run; 0: no bound")
 	recordTo = flag.String("record", "", "append one JSON line on the campaign to this file")
@@ -78,6 +78,7 @@ type campaign struct {
 
 func (c *campaign) run(seed uint64) {
 	c.running(seed)
+	began := time.Now()
 	r := simulated(c.t, simulate.NewPlan(seed), c.reached)
 	c.ran++
 	c.virtual += r.Virtual
@@ -87,7 +88,7 @@ func (c *campaign) run(seed uint64) {
 	if *story {
 		c.t.Log(r)
 	} else if testing.Verbose() {
-		c.t.Logf("seed %d: %s inside, %d lines, digest %016x", seed, r.Virtual.Round(time.Second), r.Lines, r.Digest)
+		c.t.Logf("seed %d: %s inside, %s outside, %d lines, digest %016x", seed, r.Virtual.Round(time.Second), time.Since(began).Round(time.Millisecond), r.Lines, r.Digest)
 	}
 	if !r.Failed() {
 		return
@@ -160,7 +161,9 @@ func commit() string {
 // simulated carries a plan out in a bubble of its own, with randomness of its own.
 func simulated(t *testing.T, p simulate.Plan, reached *simulate.Reached) (r *simulate.Result) {
 	t.Helper()
-	o := simulate.Options{Dir: scratch(t, p.Seed), Whole: *story}
+	dir, remove := scratch(t)
+	defer remove()
+	o := simulate.Options{Dir: dir, Whole: *story}
 	if *story {
 		o.Log = t.Output()
 	}
@@ -185,17 +188,17 @@ func tidy() {
 }
 
 // scratch is a folder in memory where there is one: what a process keeps on disk is not
-// what is tried here.
-func scratch(t *testing.T, seed uint64) string {
+// what is tried here. It lasts as long as its schedule.
+func scratch(t *testing.T) (dir string, remove func()) {
 	t.Helper()
-	base := t.TempDir()
-	if runtime.GOOS == "linux" {
-		if dir, err := os.MkdirTemp("/dev/shm", "trueup-simulated-"); err == nil {
-			t.Cleanup(func() { _ = os.RemoveAll(dir) })
-			base = dir
-		}
+	dir, err := os.MkdirTemp("/dev/shm", "trueup-simulated-")
+	if err != nil {
+		dir, err = os.MkdirTemp("", "trueup-simulated-")
 	}
-	return filepath.Join(base, strconv.FormatUint(seed, 10))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir, func() { _ = os.RemoveAll(dir) }
 }
 
 // keptSeeds are those that have found something, from testdata/seeds: a name, the seed,
