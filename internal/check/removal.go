@@ -65,21 +65,48 @@ func (w *Watch) removedAlive(l *looking, now *step, id string, s *State, last *R
 	if l.deletedByHand(id, w.stood[id], at) {
 		return // a person had removed the row
 	}
-	for _, lie := range l.Lies {
-		if lie.FileID != id && lie.FileID != "" || !within(last.At, lie.From, lie.To, l.settings.Skew) {
-			continue
-		}
-		if lie.FileID == "" && !accepted && w.others(l, now, id, at) {
-			continue
-		}
+	if accepted && l.deniedAll(last.At) {
+		return // an operator has said that this is the account
+	}
+	if denied, lied := l.denied(id, last.At, !w.others(l, now, id, at)); lied {
 		if s.GoneWhy == whyAnnounced {
 			return
 		}
-		if first, _ := l.confirmedAbsence(id, at, &lie); first != nil {
+		if first, _ := l.confirmedAbsence(id, at, &denied); first != nil {
 			return
 		}
 	}
 	l.wrong(id, "tombstone of %s (%s): ImageKit holds the file, and did not deny it for %s on end", moment(&at), s.GoneWhy, l.settings.AbsentConfirm)
+}
+
+// denied is the span around t in which ImageKit denied the file on end: one lie, or
+// several that touch each other, such as a file that is not visible yet and then another
+// account's key. Lies about all files count where nothing else could have vouched.
+func (l *looking) denied(id string, t time.Time, all bool) (span Lie, lied bool) {
+	span = Lie{FileID: id, From: t, To: t}
+	for grew := true; grew; {
+		grew = false
+		for _, lie := range l.Lies {
+			applies := lie.FileID == id || lie.FileID == "" && all
+			touches := !lie.From.After(span.To.Add(l.settings.Skew)) && !lie.To.Before(span.From.Add(-l.settings.Skew))
+			if !applies || !touches {
+				continue
+			}
+			lied = true
+			if lie.From.Before(span.From) {
+				span.From, grew = lie.From, true
+			}
+			if lie.To.After(span.To) {
+				span.To, grew = lie.To, true
+			}
+		}
+	}
+	return span, lied
+}
+
+// deniedAll reports whether t is in a lie about all files.
+func (l *looking) deniedAll(t time.Time) bool {
+	return slices.ContainsFunc(l.Lies, func(lie Lie) bool { return lie.FileID == "" && within(t, lie.From, lie.To, l.settings.Skew) })
 }
 
 // others reports whether another row stood that could have been asked about: in the

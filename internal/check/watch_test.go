@@ -127,6 +127,34 @@ func TestRateAllowsWhatItAllows(t *testing.T) {
 	}
 }
 
+// ImageKit may deny a file for two reasons, one after the other; only where a moment lies
+// between them is a row that was removed for it trueup's fault.
+func TestLiesThatTouchAreOne(t *testing.T) {
+	removed := func(lies ...Lie) []Violation {
+		e := honest()
+		e.Requests = append(e.Requests, look("claimed", at(300), 404), look("claimed", at(370), 404), look("proven", at(371), 200))
+		e.Lies = lies
+		e.Rows = slices.DeleteFunc(e.Rows, func(r Row) bool { return r.FileID == "claimed" })
+		s := e.state("claimed")
+		s.GoneAt, s.GoneWhy, s.Seen = p(at(372)), "confirmed", 100
+		v := Run(e, Safety)
+		return slices.DeleteFunc(v.Violations, func(w Violation) bool { return w.Invariant != I7 })
+	}
+	if got := removed(Lie{at(299), at(340), "claimed"}, Lie{at(340), at(400), "claimed"}); len(got) > 0 {
+		t.Errorf("two lies that touch: %v", got)
+	}
+	for name, lies := range map[string][]Lie{
+		"Apart":        {{at(299), at(340), "claimed"}, {at(360), at(400), "claimed"}},
+		"OfAnother":    {{at(299), at(340), "proven"}, {at(340), at(400), "claimed"}},
+		"TheFirstOnly": {{at(299), at(340), "claimed"}},
+		"AboutAll":     {{at(299), at(340), "claimed"}, {at(340), at(400), ""}},
+	} {
+		if len(removed(lies...)) == 0 {
+			t.Errorf("%s: not noticed", name)
+		}
+	}
+}
+
 // What people did to the table is not held against trueup.
 func TestHandsAreNotTrueups(t *testing.T) {
 	lied := func(hands ...Hand) []Violation {
