@@ -79,20 +79,23 @@ func (w *Watch) removedAlive(l *looking, now *step, id string, s *State, last *R
 	l.wrong(id, "tombstone of %s (%s): ImageKit holds the file, and did not deny it for %s on end", moment(&at), s.GoneWhy, l.settings.AbsentConfirm)
 }
 
-// denied is the span around t in which ImageKit denied the file on end: one lie, or
-// several that touch each other, such as a file that is not visible yet and then another
-// account's key. Lies about all files count where nothing else could have vouched.
+// denied is the span around t in which ImageKit denied the file as far as anybody could
+// know: one lie, or several, such as a file that is not visible yet and then another
+// account's key, where nobody was answered 200 between them. Lies about all files count
+// where nothing else could have vouched.
 func (l *looking) denied(id string, t time.Time, all bool) (span Lie, lied bool) {
 	span = Lie{FileID: id, From: t, To: t}
+	unseen := func(from, to time.Time) bool {
+		return !slices.ContainsFunc(l.present[id], func(r *Request) bool { return !r.At.Before(from) && !r.At.After(to) })
+	}
 	for grew := true; grew; {
 		grew = false
 		for _, lie := range l.Lies {
 			applies := lie.FileID == id || lie.FileID == "" && all
-			touches := !lie.From.After(span.To.Add(l.settings.Skew)) && !lie.To.Before(span.From.Add(-l.settings.Skew))
-			if !applies || !touches {
+			if !applies || !unseen(span.To.Add(l.settings.Skew), lie.From) || !unseen(lie.To, span.From.Add(-l.settings.Skew)) {
 				continue
 			}
-			lied = true
+			lied = lied || within(t, lie.From, lie.To, l.settings.Skew)
 			if lie.From.Before(span.From) {
 				span.From, grew = lie.From, true
 			}

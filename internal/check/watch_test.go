@@ -127,12 +127,16 @@ func TestRateAllowsWhatItAllows(t *testing.T) {
 	}
 }
 
-// ImageKit may deny a file for two reasons, one after the other; only where a moment lies
-// between them is a row that was removed for it trueup's fault.
-func TestLiesThatTouchAreOne(t *testing.T) {
-	removed := func(lies ...Lie) []Violation {
+// ImageKit may deny a file for two reasons, one after the other: a row that was removed
+// for it is trueup's fault only where somebody was answered 200 between them.
+func TestLiesWithNothingSeenBetweenAreOne(t *testing.T) {
+	removed := func(seen bool, lies ...Lie) []Violation {
 		e := honest()
-		e.Requests = append(e.Requests, look("claimed", at(300), 404), look("claimed", at(370), 404), look("proven", at(371), 200))
+		e.Requests = append(e.Requests, look("claimed", at(300), 404))
+		if seen {
+			e.Requests = append(e.Requests, look("claimed", at(350), 200))
+		}
+		e.Requests = append(e.Requests, look("claimed", at(370), 404), look("proven", at(371), 200))
 		e.Lies = lies
 		e.Rows = slices.DeleteFunc(e.Rows, func(r Row) bool { return r.FileID == "claimed" })
 		s := e.state("claimed")
@@ -140,16 +144,24 @@ func TestLiesThatTouchAreOne(t *testing.T) {
 		v := Run(e, Safety)
 		return slices.DeleteFunc(v.Violations, func(w Violation) bool { return w.Invariant != I7 })
 	}
-	if got := removed(Lie{at(299), at(340), "claimed"}, Lie{at(340), at(400), "claimed"}); len(got) > 0 {
-		t.Errorf("two lies that touch: %v", got)
+	apart := []Lie{{at(299), at(340), "claimed"}, {at(360), at(400), "claimed"}}
+	for name, lies := range map[string][]Lie{
+		"Touching": {{at(299), at(340), "claimed"}, {at(340), at(400), "claimed"}},
+		"Apart":    apart,
+	} {
+		if got := removed(false, lies...); len(got) > 0 {
+			t.Errorf("%s, and nobody was told otherwise: %v", name, got)
+		}
+	}
+	if len(removed(true, apart...)) == 0 {
+		t.Error("a 200 between two lies was ignored, and not noticed")
 	}
 	for name, lies := range map[string][]Lie{
-		"Apart":        {{at(299), at(340), "claimed"}, {at(360), at(400), "claimed"}},
 		"OfAnother":    {{at(299), at(340), "proven"}, {at(340), at(400), "claimed"}},
 		"TheFirstOnly": {{at(299), at(340), "claimed"}},
 		"AboutAll":     {{at(299), at(340), "claimed"}, {at(340), at(400), ""}},
 	} {
-		if len(removed(lies...)) == 0 {
+		if len(removed(false, lies...)) == 0 {
 			t.Errorf("%s: not noticed", name)
 		}
 	}
