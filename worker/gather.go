@@ -13,23 +13,23 @@ import (
 	"github.com/trueup/trueup/internal/event"
 )
 
-// prefetch is how many envelopes wait in memory for a free slot. They are ours
-// (and extended) while they wait, so the number stays small: after a crash they
-// are what comes again.
-const prefetch = 8
+// prefetch is how many envelopes wait in memory for a free slot, as long as their events
+// fit one batch. They are ours (and extended) while they wait, so the number is bounded:
+// after a crash they are what comes again, to be settled one by one.
+const prefetch = 64
 
 // envelopes takes from the queue and keeps up to InFlight batches under way. While
 // all slots are taken, what arrives gathers into the next batch: batches grow with
 // the backlog and nothing ever waits for a timer.
 func (t *turn) envelopes(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	arrived := make(chan *event.Delivery, prefetch)
+	arrived := newInbox(prefetch, t.BatchEvents)
 	g.Go(func() error { return t.fetch(ctx, arrived) })
 	g.Go(func() error { return t.dispatch(ctx, g, arrived) })
 	return g.Wait()
 }
 
-func (t *turn) fetch(ctx context.Context, arrived chan<- *event.Delivery) error {
+func (t *turn) fetch(ctx context.Context, arrived *inbox) error {
 	for {
 		if err := t.gate.pass(ctx); err != nil {
 			return err
@@ -39,27 +39,22 @@ func (t *turn) fetch(ctx context.Context, arrived chan<- *event.Delivery) error 
 			return err
 		}
 		t.held.add(d)
-		select {
-		case arrived <- d:
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		if err := arrived.put(ctx, d); err != nil {
+			return err
 		}
 	}
 }
 
-func (t *turn) dispatch(ctx context.Context, g *errgroup.Group, arrived <-chan *event.Delivery) error {
+func (t *turn) dispatch(ctx context.Context, g *errgroup.Group, arrived *inbox) error {
 	for {
 		select {
 		case t.slots <- struct{}{}:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		var batch []*event.Delivery
-		select {
-		case d := <-arrived:
-			batch = t.gather(d, arrived)
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		batch, err := arrived.take(ctx)
+		if err != nil {
+			return err
 		}
 		g.Go(func() error {
 			defer func() { <-t.slots }()
@@ -68,18 +63,72 @@ func (t *turn) dispatch(ctx context.Context, g *errgroup.Group, arrived <-chan *
 	}
 }
 
-// gather adds to the first envelope what has already arrived, up to BatchEvents.
-func (t *turn) gather(first *event.Delivery, arrived <-chan *event.Delivery) []*event.Delivery {
-	batch, n := []*event.Delivery{first}, len(first.Envelope.Events)
-	for n < t.BatchEvents {
+// inbox is where envelopes wait for a slot; one goroutine puts, one takes. What fits is
+// counted in events, because an envelope holds one of them or hundreds.
+type inbox struct {
+	envelopes, events int // at most; one envelope always fits
+
+	mu      sync.Mutex // guards what follows
+	waiting []*event.Delivery
+	held    int // their events
+
+	came, left chan struct{} // buffered: there is something new to look at
+}
+
+func newInbox(envelopes, events int) *inbox {
+	return &inbox{envelopes: envelopes, events: events, came: make(chan struct{}, 1), left: make(chan struct{}, 1)}
+}
+
+// put waits until d fits.
+func (i *inbox) put(ctx context.Context, d *event.Delivery) error {
+	for !i.offer(d) {
 		select {
-		case d := <-arrived:
-			batch = append(batch, d)
-			n += len(d.Envelope.Events)
-		default:
-			return batch
+		case <-i.left:
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 	}
+	select {
+	case i.came <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+func (i *inbox) offer(d *event.Delivery) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	n := len(d.Envelope.Events)
+	if len(i.waiting) > 0 && (len(i.waiting) >= i.envelopes || i.held+n > i.events) {
+		return false
+	}
+	i.waiting, i.held = append(i.waiting, d), i.held+n
+	return true
+}
+
+// take waits for an envelope and returns all that have gathered: a batch.
+func (i *inbox) take(ctx context.Context) ([]*event.Delivery, error) {
+	for {
+		if batch := i.all(); batch != nil {
+			select {
+			case i.left <- struct{}{}:
+			default:
+			}
+			return batch, nil
+		}
+		select {
+		case <-i.came:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+func (i *inbox) all() []*event.Delivery {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	batch := i.waiting
+	i.waiting, i.held = nil, 0
 	return batch
 }
 

@@ -92,7 +92,7 @@ type Config struct {
 	// once; zero means 4.
 	InFlight int
 	// BatchEvents is how many events a batch gathers at most; zero means 500. One
-	// envelope is never split, so a batch may hold up to one envelope more.
+	// envelope is never split: one with more events is a batch of its own.
 	BatchEvents int
 	// ExtendEvery is how often held envelopes are kept from being redelivered; zero
 	// means 5 s, a quarter of the ack wait that service gives the queue.

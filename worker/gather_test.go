@@ -1,0 +1,86 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+
+	"github.com/trueup/trueup/internal/event"
+)
+
+func envelopeOf(events int) *event.Delivery {
+	return &event.Delivery{Envelope: event.Envelope{Events: make([]event.Event, events)}}
+}
+
+// What waits for a slot is bounded in envelopes and in events, and comes out as one batch
+// in the order it came in.
+func TestInboxHoldsABatchAndNoMore(t *testing.T) {
+	for name, c := range map[string]struct {
+		sizes []int // the last one has to wait
+	}{
+		"Events":                 {[]int{60, 40, 1}},
+		"Envelopes":              {[]int{1, 1, 1, 1, 1}},
+		"ALargeOneBehindOthers":  {[]int{1, 100}},
+		"AnotherBehindALargeOne": {[]int{1000, 1}},
+		"UnreadableOnesCountToo": {[]int{0, 0, 0, 0, 0}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				i, put := newInbox(4, 100), 0
+				var sent []*event.Delivery
+				go func() {
+					for _, n := range c.sizes {
+						d := envelopeOf(n)
+						sent = append(sent, d)
+						if err := i.put(t.Context(), d); err != nil {
+							t.Error(err)
+						}
+						put++
+					}
+				}()
+				synctest.Wait()
+				if put != len(c.sizes)-1 {
+					t.Fatalf("%d of %d were taken in, want all but the last", put, len(c.sizes))
+				}
+				first, err := i.take(t.Context())
+				if err != nil || len(first) != len(c.sizes)-1 {
+					t.Fatalf("took %d envelopes and %v", len(first), err)
+				}
+				synctest.Wait()
+				rest, err := i.take(t.Context())
+				if err != nil || len(rest) != 1 {
+					t.Fatalf("then took %d envelopes and %v", len(rest), err)
+				}
+				for n, d := range append(first, rest...) {
+					if d != sent[n] {
+						t.Errorf("envelope %d is another one", n)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestInboxEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		stopped := errors.New("stopped")
+		i, errs := newInbox(1, 1), make(chan error, 1)
+		go func() {
+			_, err := i.take(ctx)
+			errs <- err
+		}()
+		synctest.Wait()
+		cancel(stopped)
+		if err := <-errs; !errors.Is(err, stopped) {
+			t.Errorf("take: %v", err)
+		}
+		if err := i.put(ctx, envelopeOf(1)); err != nil {
+			t.Errorf("put where there is room: %v", err)
+		}
+		if err := i.put(ctx, envelopeOf(1)); !errors.Is(err, stopped) {
+			t.Errorf("put: %v", err)
+		}
+	})
+}
