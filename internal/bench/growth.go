@@ -112,7 +112,7 @@ func (s *stage) costs(ctx context.Context, database string, n int) (ours, bare f
 		return 0, 0, err
 	}
 	defer func() { s.check(library.close()) }()
-	files, err := library.generate(ctx, n)
+	files, err := library.generate(ctx, warmFiles+n)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -129,7 +129,7 @@ func (s *stage) costs(ctx context.Context, database string, n int) (ours, bare f
 	if err != nil {
 		return 0, 0, err
 	}
-	o, err := s.backlog(ctx, database, library, files, asIngestPacks)
+	o, err := s.backlog(ctx, database, library, files, asIngestPacks, warmFiles)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -62,7 +62,7 @@ func (s *stage) callsInBacklog(ctx context.Context, database string, library *ac
 		if err != nil {
 			return err
 		}
-		o, err := s.backlog(ctx, database, library, files, b.perEnvelope)
+		o, err := s.backlog(ctx, database, library, files, b.perEnvelope, 0)
 		if err != nil {
 			return err
 		}
@@ -140,7 +140,7 @@ func (s *stage) underLimit(ctx context.Context, database string, library *accoun
 			if err := library.limit(ctx, limitPerSecond, limitBurst); err != nil {
 				return sample{}, err
 			}
-			o, err := s.backlog(ctx, database, library, files, asIngestPacks)
+			o, err := s.backlog(ctx, database, library, files, asIngestPacks, 0)
 			return sample{value: limitedFiles / o.took.Seconds()}, errors.Join(err, library.unlimited(ctx))
 		}},
 		contender{"bare searches under the limit", func(ctx context.Context, _ int) (sample, error) {
