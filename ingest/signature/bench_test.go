@@ -44,7 +44,7 @@ func TestVerifyAllocatesWithinItsCeiling(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	const ceiling = 36
+	const ceiling = 17
 	if got > ceiling {
 		t.Errorf("%v allocations, at most %v", got, float64(ceiling))
 	}

@@ -128,10 +128,11 @@ func (v *Verifier) Verify(h http.Header, body []byte, now time.Time) (Match, err
 		}
 	}
 	standard, standardErr := v.standard(h, body, now)
+	if standardErr == nil {
+		return standard, nil // that it was good, and how soon, is no secret: the answer says so
+	}
 	legacy, legacyErr := v.legacy(h, body, now)
 	switch {
-	case standardErr == nil:
-		return standard, nil
 	case legacyErr == nil:
 		return legacy, nil
 	case standardErr.Reason == Missing:
