@@ -80,7 +80,7 @@ func requestsOf(t testing.TB) map[string]func() {
 // of the clock. Ceilings are what it takes today, and a little for other versions of
 // Go; whoever lowers the cost lowers them, too.
 func TestRequestsAllocateWithinTheirCeilings(t *testing.T) {
-	ceilings := map[string]float64{"ParseNotice": 115, "ParseReport": 20, "Webhook": 220, "Report": 160}
+	ceilings := map[string]float64{"ParseNotice": 42, "ParseReport": 20, "Webhook": 125, "Report": 160}
 	work := requestsOf(t)
 	work["ParseNotice"] = func() { _, _ = parseNotice([]byte(sampleNotice)) }
 	work["ParseReport"] = func() { _, _, _ = parseReports([]byte(sampleReport)) }

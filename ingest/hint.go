@@ -3,9 +3,13 @@ package ingest
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io"
 	"strconv"
 	"time"
 	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/trueup/trueup/internal/event"
 	"github.com/trueup/trueup/internal/file"
@@ -81,33 +85,99 @@ func parseNotice(body []byte) (notice, error) {
 	if tooDeep(body) {
 		return notice{}, nestsTooDeep()
 	}
-	n := notice{kind: kindUnknown}
-	fields, ok := object(body)
-	switch {
-	case !ok && !json.Valid(body): // bytes that are no UTF-8 may stand in its texts
+	d := jsontext.NewDecoder(bytes.NewBuffer(body), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	n, err := readNotice(d)
+	if err != nil {
 		return notice{}, badJSON()
-	case !ok:
-		return n, nil
 	}
-	n.kind = kindOf(fields["type"])
-	if id, ok := text(fields["id"]); ok && plain(id) {
-		n.id = id
-	}
-	data, _ := object(fields["data"])
-	if id, ok := text(data["fileId"]); ok && file.ValidID(id) {
-		n.fileID = id
-	}
-	n.updatedAt = instant(data["updatedAt"])
 	return n, nil
 }
 
-// kindOf takes a type as ImageKit wrote it, unless it would pass for one of ours.
-func kindOf(raw json.RawMessage) string {
-	kind, ok := text(raw)
-	if !ok || !plain(kind) || kind == event.KindReport || kind == event.KindRecheck {
-		return kindUnknown
+// readNotice reads one JSON value, and that nothing follows it. It is read as it comes
+// and by exact names; when one occurs twice the last one counts, and bytes that are no
+// UTF-8 may stand in its texts.
+func readNotice(d *jsontext.Decoder) (notice, error) {
+	n := notice{kind: kindUnknown}
+	err := eachField(d, func(name string) (err error) {
+		switch name {
+		case "type":
+			n.kind, err = readText(d)
+			if !plain(n.kind) || n.kind == event.KindReport || n.kind == event.KindRecheck {
+				n.kind = kindUnknown // it would pass for one of ours, or cannot stand anywhere
+			}
+		case "id":
+			if n.id, err = readText(d); !plain(n.id) {
+				n.id = ""
+			}
+		case "data":
+			n.fileID, n.updatedAt, err = readFile(d)
+		default:
+			err = d.SkipValue()
+		}
+		return err
+	})
+	if err != nil {
+		return n, err
 	}
-	return kind
+	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
+		return n, errors.New("more than one value")
+	}
+	return n, nil
+}
+
+// readFile reads what names a file and its version.
+func readFile(d *jsontext.Decoder) (id string, updatedAt time.Time, err error) {
+	err = eachField(d, func(name string) error {
+		var s string
+		var err error
+		switch name {
+		case "fileId":
+			if id, err = readText(d); !file.ValidID(id) {
+				id = ""
+			}
+		case "updatedAt":
+			s, err = readText(d)
+			updatedAt = instant(s)
+		default:
+			err = d.SkipValue()
+		}
+		return err
+	})
+	return id, updatedAt, err
+}
+
+// eachField calls read for each field of the object that comes next; read has to consume
+// the field's value. Anything but an object is passed over.
+func eachField(d *jsontext.Decoder, read func(name string) error) error {
+	if d.PeekKind() != '{' {
+		return d.SkipValue()
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return err
+	}
+	for d.PeekKind() != '}' {
+		name, err := d.ReadToken()
+		if err != nil {
+			return err
+		}
+		if err := read(name.String()); err != nil {
+			return err
+		}
+	}
+	_, err := d.ReadToken()
+	return err
+}
+
+// readText consumes a value; it is empty where that is no text.
+func readText(d *jsontext.Decoder) (string, error) {
+	if d.PeekKind() != '"' {
+		return "", d.SkipValue()
+	}
+	t, err := d.ReadToken()
+	if err != nil {
+		return "", err
+	}
+	return t.String(), nil
 }
 
 // plain reports whether s can stand in a row, a log line and a page as it is.
@@ -124,11 +194,7 @@ func plain(s string) bool {
 }
 
 // instant is the zero time for whatever is no time of this era.
-func instant(raw json.RawMessage) time.Time {
-	s, ok := text(raw)
-	if !ok {
-		return time.Time{}
-	}
+func instant(s string) time.Time {
 	t, err := time.Parse(time.RFC3339Nano, s)
 	// In UTC: the last hour of 9999 elsewhere may be one that no JSON can write.
 	if t = t.UTC(); err != nil || t.Year() < 2000 || t.Year() > 9999 {

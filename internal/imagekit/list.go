@@ -6,11 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/trueup/trueup/internal/file"
 )
@@ -91,30 +94,57 @@ func (c *Client) many(body []byte, into *file.Answer) error {
 	if crowded(body) {
 		return fmt.Errorf("more than %d rows on a page", maxRows)
 	}
-	var rows []json.RawMessage
-	if err := json.Unmarshal(body, &rows); err != nil {
+	var found file.Answer
+	if err := c.rows(jsontext.NewDecoder(bytes.NewBuffer(body), asSent()), &found); err != nil {
 		return notJSON(err)
 	}
-	if rows == nil {
-		return errors.New("null instead of an array")
+	into.Rows, into.Snapshots, into.Unreadable, into.Nameless = found.Rows, found.Snapshots, found.Unreadable, found.Nameless
+	return nil
+}
+
+// rows reads the one array that d holds.
+func (c *Client) rows(d *jsontext.Decoder, into *file.Answer) error {
+	if kind := d.PeekKind(); kind != '[' {
+		if _, err := d.ReadValue(); err != nil {
+			return err
+		}
+		return errors.New("no array")
 	}
-	into.Rows = len(rows)
-	into.Snapshots = make([]file.Snapshot, 0, len(rows))
-	for _, row := range rows {
-		s, err := c.row(row)
-		if err == nil {
-			into.Snapshots = append(into.Snapshots, s)
-			continue
+	if _, err := d.ReadToken(); err != nil {
+		return err
+	}
+	into.Snapshots = []file.Snapshot{}
+	for d.PeekKind() != ']' {
+		row, err := d.ReadValue()
+		if err != nil {
+			return err
 		}
-		switch id, isFile := named(row); {
-		case !isFile:
-		case id == "":
-			into.Nameless++
-		default:
-			into.Unreadable = append(into.Unreadable, id)
-		}
+		into.Rows++
+		c.take(row, into)
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return err
+	}
+	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
+		return errors.New("more than one array")
 	}
 	return nil
+}
+
+// take adds a row of a page, or what can be told of one that cannot be believed.
+func (c *Client) take(row []byte, into *file.Answer) {
+	s, err := c.row(row)
+	if err == nil {
+		into.Snapshots = append(into.Snapshots, s)
+		return
+	}
+	switch id, isFile := named(row); {
+	case !isFile:
+	case id == "":
+		into.Nameless++
+	default:
+		into.Unreadable = append(into.Unreadable, id)
+	}
 }
 
 // row reads one file of a page. One too large for a look-up is not believed here either.

@@ -27,8 +27,8 @@ func storable(s *string) *string {
 // the ticket field; nil when nothing is left. It is written anew rather than
 // passed on: the database refuses U+0000, half a surrogate pair and numbers of a
 // million digits, all of which are valid JSON.
-func (c *Client) metadata(raw json.RawMessage) (object json.RawMessage, ticket string, err error) {
-	if len(raw) == 0 || string(raw) == "null" {
+func (c *Client) metadata(raw []byte) (object json.RawMessage, ticket string, err error) {
+	if len(raw) == 0 || string(raw) == "null" || string(raw) == "{}" {
 		return nil, "", nil
 	}
 	var fields map[string]any

@@ -2,35 +2,44 @@ package imagekit
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/trueup/trueup/internal/file"
 )
+
+// asSent takes JSON as whoever answers may write it: of a name that occurs twice the last
+// one counts, and bytes that are no UTF-8 are replaced.
+func asSent() jsontext.Options {
+	return json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+}
 
 // remote is a file as ImageKit writes it. Every field may be absent or null;
 // fields that are not listed are ignored; a listed field of the wrong type makes
 // the whole file unbelievable.
 type remote struct {
-	Type           *string         `json:"type"`
-	FileID         *string         `json:"fileId"`
-	Name           *string         `json:"name"`
-	FilePath       *string         `json:"filePath"`
-	URL            *string         `json:"url"`
-	Thumbnail      *string         `json:"thumbnail"`
-	FileType       *string         `json:"fileType"`
-	MIME           *string         `json:"mime"`
-	Size           quantity        `json:"size"`
-	Width          quantity        `json:"width"`
-	Height         quantity        `json:"height"`
-	Tags           []*string       `json:"tags"`
-	CustomMetadata json.RawMessage `json:"customMetadata"`
+	Type           *string        `json:"type"`
+	FileID         *string        `json:"fileId"`
+	Name           *string        `json:"name"`
+	FilePath       *string        `json:"filePath"`
+	URL            *string        `json:"url"`
+	Thumbnail      *string        `json:"thumbnail"`
+	FileType       *string        `json:"fileType"`
+	MIME           *string        `json:"mime"`
+	Size           quantity       `json:"size"`
+	Width          quantity       `json:"width"`
+	Height         quantity       `json:"height"`
+	Tags           []*string      `json:"tags"`
+	CustomMetadata jsontext.Value `json:"customMetadata"`
 	VersionInfo    *struct {
 		ID   *string `json:"id"`
 		Name *string `json:"name"`
@@ -50,14 +59,14 @@ type quantity struct {
 }
 
 func (q *quantity) UnmarshalJSON(raw []byte) error {
+	*q = quantity{}
 	if string(raw) == "null" {
 		return nil
 	}
-	var f float64
-	err := json.Unmarshal(raw, &f)
-	if err != nil && (len(raw) == 0 || !strings.ContainsRune("-0123456789", rune(raw[0]))) {
+	if len(raw) == 0 || !strings.ContainsRune("-0123456789", rune(raw[0])) {
 		return errors.New("a size, width or height is no number")
 	}
+	f, err := strconv.ParseFloat(string(raw), 64)
 	if err == nil && f >= 0 && f <= 1<<53 && f == math.Trunc(f) {
 		q.value, q.said = int64(f), true
 	}
@@ -96,7 +105,7 @@ func (c *Client) snapshot(raw []byte) (file.Snapshot, error) {
 		return file.Snapshot{}, errors.New("not a JSON object")
 	}
 	var r remote
-	if err := json.Unmarshal(raw, &r); err != nil {
+	if err := json.Unmarshal(raw, &r, asSent()); err != nil {
 		return file.Snapshot{}, notJSON(err)
 	}
 	if r.Type == nil || *r.Type != "file" {
@@ -219,16 +228,16 @@ func steadyURL(address *string) *string {
 	return &bare
 }
 
-// notJSON keeps an error's kind and place, and drops the value that
-// encoding/json might quote.
+// notJSON keeps an error's kind and place, and drops the value that it might quote. The
+// places are those of our own fields.
 func notJSON(err error) error {
-	var syntax *json.SyntaxError
-	var kind *json.UnmarshalTypeError
+	var syntax *jsontext.SyntacticError
+	var kind *json.SemanticError
 	switch {
-	case errors.As(err, &kind):
-		return fmt.Errorf("a wrong type in field %q", kind.Field)
 	case errors.As(err, &syntax):
-		return fmt.Errorf("not one whole JSON value (byte %d)", syntax.Offset)
+		return fmt.Errorf("not one whole JSON value (byte %d)", syntax.ByteOffset)
+	case errors.As(err, &kind):
+		return fmt.Errorf("a wrong type in field %q", strings.TrimPrefix(string(kind.JSONPointer), "/"))
 	}
 	return err
 }
