@@ -159,6 +159,7 @@ type handler struct {
 	Config
 	users     *limiter // by user
 	addresses *limiter // by client address, failed signatures only
+	admission *admission
 	metrics   *metrics
 	waiting   atomic.Int64 // questions that wait now
 }
@@ -177,6 +178,7 @@ func New(c Config) (http.Handler, error) {
 		Config:    c,
 		users:     newLimiter(c.UserRate, c.UserBurst, c.Now),
 		addresses: newLimiter(c.FailureRate, c.FailureBurst, c.Now),
+		admission: newAdmission(),
 		metrics:   metrics,
 	}
 	return h.routes()

@@ -25,6 +25,11 @@ func (h *handler) saveMetadata(w http.ResponseWriter, r *http.Request, user stri
 	if err != nil {
 		return reply{}, err
 	}
+	leave, err := h.admission.enter(r.Context())
+	if err != nil {
+		return reply{}, err
+	}
+	defer leave()
 	reports, array, err := parseReports(body)
 	if err != nil {
 		return reply{}, err

@@ -23,6 +23,11 @@ func (h *handler) webhook(w http.ResponseWriter, r *http.Request) (reply, error)
 	if err != nil {
 		return reply{}, err
 	}
+	leave, err := h.admission.enter(r.Context())
+	if err != nil {
+		return reply{}, err
+	}
+	defer leave()
 	match, err := h.verify(r, body)
 	if err != nil {
 		return reply{}, err
