@@ -425,3 +425,30 @@ func BenchmarkRepair(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkRepairMissing reports files per second of a run that finds every row missing:
+// its findings are as new as it is, and nobody has analyzed them.
+func BenchmarkRepairMissing(b *testing.B) {
+	for _, missing := range []int{10_000, 200_000} {
+		b.Run(fmt.Sprint(missing), func(b *testing.B) {
+			r := newRig(b)
+			r.exec(`ALTER TABLE trueup.findings SET (autovacuum_enabled = false)`)
+			k := r.running()
+			r.exec(`INSERT INTO trueup.findings (run_id, file_id, kind, status) SELECT $1, 'f' || lpad(i::text, 9, '0'), 'missing', 'found'
+				FROM generate_series(1, $2::int) i`, k.ID, missing)
+			const size = 500
+			hits, next := make([]file.Observation, size), 0
+			for b.Loop() {
+				for i := range hits {
+					next++
+					hits[i] = asHit(k, snap(fmt.Sprintf("f%09d", next), 0))
+				}
+				r.repair(k, hits...)
+			}
+			if next > missing {
+				b.Fatalf("%d repaired of %d", next, missing)
+			}
+			b.ReportMetric(size*float64(b.N)/b.Elapsed().Seconds(), "files/s")
+		})
+	}
+}

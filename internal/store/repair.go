@@ -56,26 +56,34 @@ func (s *Store) repair(ctx context.Context, c *settlement, into map[string]run.R
 	return err
 }
 
-// queueRepaired closes the findings of what was decided.
+// queueRepaired closes the findings of what was decided, a statement for each way of
+// closing. They are found one by one by their key, and what else must hold is asked where no
+// index answers it: otherwise the planner reads all open findings of a run that nobody has
+// analyzed yet, in every call.
 func (w *writing) queueRepaired(b *pgx.Batch) {
 	if w.call.Run == nil {
 		return
 	}
-	var ids, statuses, reasons []string
+	type way struct{ status, reason string }
+	var ways []way
+	closed := map[way][]string{}
 	for _, f := range w.files {
 		if f.Repaired() == run.RepairAsk {
 			continue
 		}
 		status, reason := f.Closes("")
-		ids, statuses, reasons = append(ids, f.Obs.FileID), append(statuses, string(status)), append(reasons, reason)
+		how := way{string(status), reason}
+		if closed[how] == nil {
+			ways = append(ways, how)
+		}
+		closed[how] = append(closed[how], f.Obs.FileID)
 	}
-	if len(ids) == 0 {
-		return
+	for _, how := range ways {
+		// What a repair makes of each kind, as rule.Closes has it: the kind is known here only.
+		b.Queue(`UPDATE trueup.findings SET status = $3, updated_at = clock_timestamp(), reason = CASE WHEN kind = 'unowned' AND $4 = $5 THEN $6 ELSE $4 END
+			WHERE ctid = ANY(ARRAY(SELECT f.place FROM unnest($2::text[]) AS i(file_id) CROSS JOIN LATERAL
+				(SELECT ctid AS place FROM trueup.findings WHERE run_id = $1 AND file_id = i.file_id LIMIT 1) f))
+				AND CASE WHEN status = 'found' THEN event_id IS NULL ELSE false END`,
+			w.call.Run.ID, closed[how], how.status, how.reason, run.ReasonSameByNow, run.ReasonNobody)
 	}
-	// What a repair makes of each kind, as rule.Closes has it: the kind is known here only.
-	b.Queue(`UPDATE trueup.findings f SET status = i.status, updated_at = clock_timestamp(),
-			reason = CASE WHEN f.kind = 'unowned' AND i.reason = $5 THEN $6 ELSE i.reason END
-		FROM unnest($2::text[], $3::text[], $4::text[]) AS i(file_id, status, reason)
-		WHERE f.run_id = $1 AND f.file_id = i.file_id AND f.status = 'found' AND f.event_id IS NULL`,
-		w.call.Run.ID, ids, statuses, reasons, run.ReasonSameByNow, run.ReasonNobody)
 }
