@@ -217,17 +217,21 @@ func (r *rig) awaitReady(within time.Duration) error {
 
 // until asks again and again, until ctx is done.
 func until(ctx context.Context, cond func() error) error {
+	var why error
 	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
 		err := cond()
 		if err == nil {
 			return nil
+		}
+		if ctx.Err() == nil || why == nil { // that the time is over is no reason
+			why = err
 		}
 		again := time.NewTimer(wait)
 		select {
 		case <-again.C:
 		case <-ctx.Done():
 			again.Stop()
-			return err
+			return why
 		}
 	}
 }
