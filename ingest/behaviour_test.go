@@ -112,6 +112,18 @@ func TestUserRate(t *testing.T) {
 	if n := len(b.queue.taken()); n != 4 {
 		t.Fatalf("%d events", n)
 	}
+	t.Run("CountsReportsNotRequests", func(t *testing.T) {
+		b := setup(t, func(c *Config) { c.UserRate, c.UserBurst = 1, 5 })
+		array := func(n int) string { return "[" + strings.TrimSuffix(strings.Repeat(report+",", n), ",") + "]" }
+		expect(t, b.report("a", array(3)), http.StatusAccepted, "")
+		expect(t, b.report("a", array(3)), http.StatusTooManyRequests, "rate_limited")
+		expect(t, b.report("a", report), http.StatusAccepted, "")
+		expect(t, b.report("b", array(100)), http.StatusAccepted, "") // more than the budget ever holds
+		expect(t, b.report("b", report), http.StatusTooManyRequests, "rate_limited")
+		if n := len(b.queue.taken()); n != 104 {
+			t.Fatalf("%d events", n)
+		}
+	})
 	t.Run("CanBeOff", func(t *testing.T) {
 		b := setup(t, func(c *Config) { c.UserRate = -1 })
 		for range 500 {

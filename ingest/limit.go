@@ -31,8 +31,11 @@ func newLimiter(perSecond float64, burst int, now func() time.Time) *limiter {
 }
 
 // allow takes one from key's budget, or says how long to wait for one.
-func (l *limiter) allow(key string) (time.Duration, bool) {
-	if l == nil {
+func (l *limiter) allow(key string) (time.Duration, bool) { return l.allowN(key, 1) }
+
+// allowN takes n at once, or as many as the budget ever holds beside one.
+func (l *limiter) allowN(key string, n int) (time.Duration, bool) {
+	if l == nil || n <= 0 {
 		return 0, true
 	}
 	bucket, ok := l.known.Get(key)
@@ -44,7 +47,7 @@ func (l *limiter) allow(key string) (time.Duration, bool) {
 		}
 	}
 	now := l.now()
-	reservation := bucket.ReserveN(now, 1)
+	reservation := bucket.ReserveN(now, min(n, max(l.burst-1, 1)))
 	if wait := reservation.DelayFrom(now); wait > 0 || !reservation.OK() {
 		reservation.CancelAt(now)
 		return min(wait, time.Minute), false

@@ -34,6 +34,10 @@ func (h *handler) saveMetadata(w http.ResponseWriter, r *http.Request, user stri
 	if err != nil {
 		return reply{}, err
 	}
+	// The request itself has been counted; each report is a look-up of its own.
+	if wait, ok := h.users.allowN(user, len(reports)-1); !ok {
+		return reply{}, rateLimited(wait)
+	}
 	events, err := h.reported(r, user, reports)
 	if err != nil {
 		return reply{}, err

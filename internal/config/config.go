@@ -44,7 +44,7 @@ type Listen struct {
 	EmulatorAddr   string        `env:"TRUEUP_EMULATOR_ADDR,default=127.0.0.1:3002" roles:"dev emulator" check:"addr" doc:"the stand-in for ImageKit"`
 	CORSOrigins    []string      `env:"TRUEUP_CORS_ORIGINS" roles:"serve ingest dev" check:"origins" doc:"exact origins of browsers that may call, comma-separated"`
 	TrustedProxies []string      `env:"TRUEUP_TRUSTED_PROXIES" roles:"serve ingest dev" check:"prefixes" doc:"networks (CIDR) whose X-Forwarded-For is believed, comma-separated"`
-	RatePerUser    float64       `env:"TRUEUP_RATE_PER_USER,default=50" dev:"0" roles:"serve ingest dev" check:"notnegative" doc:"requests a second that one user may make; 0: no limit"`
+	RatePerUser    float64       `env:"TRUEUP_RATE_PER_USER,default=50" dev:"0" roles:"serve ingest dev" check:"notnegative" doc:"requests and reports a second that one user may make; an array counts its reports; 0: no limit"`
 	RateBurst      int           `env:"TRUEUP_RATE_BURST,default=200" roles:"serve ingest dev" check:"positive" doc:"how far a user may run ahead of that rate"`
 	BadSignatures  int           `env:"TRUEUP_BAD_SIGNATURES_PER_MINUTE,default=60" dev:"0" roles:"serve ingest dev" check:"notnegative" doc:"failed webhook signatures that one address may send in a minute; 0: no limit"`
 	Drain          time.Duration `env:"TRUEUP_DRAIN,default=30s" roles:"serve ingest worker dev" check:"drain" doc:"how long SIGTERM waits for work under way"`
