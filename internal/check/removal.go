@@ -113,7 +113,9 @@ func (l *looking) deniedAll(t time.Time) bool {
 }
 
 // others reports whether another row stood that could have been asked about: in the
-// last dump, not removed since, and not announced deleted.
+// last dump, of a file that ImageKit holds, not removed since, and not announced deleted.
+// Rows of another account's files, taken in while there was nothing to know this one by,
+// vouch for that account.
 func (w *Watch) others(l *looking, now *step, id string, at time.Time) bool {
 	if w.last == nil {
 		return false
@@ -122,7 +124,7 @@ func (w *Watch) others(l *looking, now *step, id string, at time.Time) bool {
 		s := now.states[other]
 		gone := s != nil && s.GoneAt != nil && !s.GoneAt.After(at)
 		told := slices.ContainsFunc(l.announced[other], func(t time.Time) bool { return !t.After(at) })
-		if other != id && !gone && !told && !l.deletedByHand(other, w.last.at, at) {
+		if other != id && l.held(other, at, at) && !gone && !told && !l.deletedByHand(other, w.last.at, at) {
 			return true
 		}
 	}

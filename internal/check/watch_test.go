@@ -169,7 +169,7 @@ func TestLiesWithNothingSeenBetweenAreOne(t *testing.T) {
 
 // What people did to the table is not held against trueup.
 func TestHandsAreNotTrueups(t *testing.T) {
-	lied := func(hands ...Hand) []Violation {
+	lied := func(change func(*Evidence), hands ...Hand) []Violation {
 		e := honest()
 		e.Requests = append(e.Requests, look("claimed", at(300), 404), look("claimed", at(370), 404), look("proven", at(371), 200))
 		e.Lies = []Lie{{at(299), at(400), ""}}
@@ -177,19 +177,33 @@ func TestHandsAreNotTrueups(t *testing.T) {
 		s := e.state("claimed")
 		s.GoneAt, s.GoneWhy, s.Seen = p(at(372)), "confirmed", 100
 		e.Hands = hands
+		change(e)
 		v := Run(e, Safety)
 		return slices.DeleteFunc(v.Violations, func(w Violation) bool { return w.Invariant != I7 })
 	}
-	if got := lied(); len(got) == 0 {
+	as := func(*Evidence) {}
+	if got := lied(as); len(got) == 0 {
 		t.Fatal("a row removed by a lie about all files was not noticed")
 	}
+	t.Run("AnotherAccountsRowsVouchForThat", func(t *testing.T) {
+		foreign := func(e *Evidence) {
+			for i := range e.Series {
+				row := e.Series[i].Rows[0]
+				row.FileID = "foreign"
+				e.Series[i].Rows = append(slices.Clip(e.Series[i].Rows), row)
+			}
+		}
+		if got := lied(foreign, Hand{At: at(350), FileID: "proven", Kind: HandDelete}, Hand{At: at(351), FileID: "untold", Kind: HandDelete}); len(got) > 0 {
+			t.Error(got)
+		}
+	})
 	for name, hands := range map[string][]Hand{
 		"TheRowItselfWasGone":  {{At: at(350), FileID: "claimed", Kind: HandDelete}},
 		"TheTableWasEmptied":   {{At: at(350), Kind: HandDelete}},
 		"NoOtherRowWasLeft":    {{At: at(350), FileID: "proven", Kind: HandDelete}, {At: at(351), FileID: "untold", Kind: HandDelete}},
 		"TheOthersWereRemoved": {{At: at(371.9), FileID: "proven", Kind: HandDelete}, {At: at(360), FileID: "untold", Kind: HandDelete}},
 	} {
-		if got := lied(hands...); len(got) > 0 {
+		if got := lied(as, hands...); len(got) > 0 {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
@@ -198,7 +212,7 @@ func TestHandsAreNotTrueups(t *testing.T) {
 		"RemovedTooLate":     {{At: at(373), Kind: HandDelete}},
 		"AnUpdateIsNoDelete": {{At: at(350), FileID: "claimed", Kind: HandUpdate}},
 	} {
-		if got := lied(hands...); len(got) == 0 {
+		if got := lied(as, hands...); len(got) == 0 {
 			t.Errorf("%s: not noticed", name)
 		}
 	}
