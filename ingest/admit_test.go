@@ -1,7 +1,10 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -97,3 +100,22 @@ type blocked struct{ gone chan struct{} }
 
 func (b blocked) Read([]byte) (int, error) { <-b.gone; return 0, context.Canceled }
 func (b blocked) Close() error             { return nil }
+
+// TestComplaintsAreFew: a queue that is down for thousands of requests fills no disk, and
+// the log says how many it left out.
+func TestComplaintsAreFew(t *testing.T) {
+	var log bytes.Buffer
+	b := setup(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	b.queue.before = event.ErrNotAccepted
+	for range 500 {
+		b.do(b.delivery(hint))
+	}
+	if n := strings.Count(log.String(), "request not served"); n != complaints {
+		t.Errorf("%d lines for 500 requests, want %d", n, complaints)
+	}
+	b.now = b.now.Add(time.Second)
+	b.do(b.delivery(hint))
+	if want := fmt.Sprintf("unlogged=%d\n", 500-complaints); !strings.HasSuffix(log.String(), want) {
+		t.Errorf("the last line does not end with %q: %s", want, log.String()[max(0, log.Len()-200):])
+	}
+}

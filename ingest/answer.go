@@ -47,11 +47,25 @@ func write(w http.ResponseWriter, status int, body any) {
 // spreadRetries is what those who are to come again are spread over.
 const spreadRetries = 5 * time.Second
 
+// complaints a second that are logged. While a queue is down or overrun there are thousands
+// of one kind, and writing them would be the next overload.
+const complaints = 10
+
+// complain logs that a request was not served, and how many of those before were not
+// logged.
+func (h *handler) complain(r *http.Request, p *problem, err error) {
+	if !h.complaints.AllowN(h.Now(), 1) {
+		h.unlogged.Add(1)
+		return
+	}
+	h.Logger.WarnContext(r.Context(), "request not served",
+		"requestId", requestID(r.Context()), "path", route(r), "code", p.code, "error", err, "unlogged", h.unlogged.Swap(0))
+}
+
 func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	p := problemOf(err)
 	if p.status >= http.StatusInternalServerError {
-		h.Logger.WarnContext(r.Context(), "request not served",
-			"requestId", requestID(r.Context()), "path", route(r), "code", p.code, "error", err)
+		h.complain(r, p, err)
 	}
 	if p.status == http.StatusServiceUnavailable {
 		p.header = retryAfter(1 + h.Random.Below(spreadRetries))

@@ -21,6 +21,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"github.com/trueup/trueup/ingest/caller"
 	"github.com/trueup/trueup/ingest/grant"
@@ -162,6 +163,9 @@ type handler struct {
 	admission *admission
 	metrics   *metrics
 	waiting   atomic.Int64 // questions that wait now
+
+	complaints *rate.Limiter
+	unlogged   atomic.Int64 // requests not served, since the last one that was logged
 }
 
 // New returns the public listener's handler. It owns no goroutine between requests.
@@ -180,6 +184,8 @@ func New(c Config) (http.Handler, error) {
 		addresses: newLimiter(c.FailureRate, c.FailureBurst, c.Now),
 		admission: newAdmission(),
 		metrics:   metrics,
+
+		complaints: rate.NewLimiter(complaints, complaints),
 	}
 	return h.routes()
 }
