@@ -223,7 +223,7 @@ func (t *turn) suspect(stop context.Context, d *event.Delivery) error {
 // trial settles events of which one may have ended a process. Those that have reached an
 // end before are left alone: one that was parked must not do its work again. All that have no mark
 // are marked durably and run together, apart from everybody else; those whose mark has
-// survived a crash run alone, after one more mark; a mark that has survived two is
+// survived a crash run alone, one at a time, after one more mark; a mark that has survived two is
 // poison. Settling removes the mark.
 func (t *turn) trial(stop context.Context, pending []event.Pending) error {
 	marks, err := t.marks(stop, func(ctx context.Context) (map[string]event.Mark, error) { return t.Rows.Trials(ctx, pending) })
@@ -244,21 +244,32 @@ func (t *turn) trial(stop context.Context, pending []event.Pending) error {
 			together = append(together, p)
 		}
 	}
-	trials := [][]event.Pending{together}
-	for _, p := range alone {
-		trials = append(trials, []event.Pending{p})
-	}
 	if len(parked) > 0 {
 		if err := t.settleKnowing(stop, parked, poison); err != nil {
 			return err
 		}
 	}
-	for _, one := range trials {
-		if err := t.try(stop, one); err != nil {
+	if err := t.try(stop, together); err != nil {
+		return err
+	}
+	for _, p := range alone {
+		if err := t.tryAlone(stop, p); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// tryAlone tries an event that has survived a crash, while no other such event is tried in
+// this process: of two at once the one that ends it would have the other parked, too.
+func (t *turn) tryAlone(stop context.Context, p event.Pending) error {
+	select {
+	case t.alone <- struct{}{}:
+	case <-stop.Done():
+		return context.Cause(stop)
+	}
+	defer func() { <-t.alone }()
+	return t.try(stop, []event.Pending{p})
 }
 
 // try marks the events and settles them. Where that ends without an end (the turn was

@@ -191,6 +191,7 @@ type turn struct {
 	due    *due
 	trials trials
 	slots  chan struct{}
+	alone  chan struct{} // held by the one event that is on its second trial
 	// running ends Drain after ctx: a batch under way may finish after a stop.
 	running context.Context
 }
@@ -209,7 +210,7 @@ func (w *Worker) work(ctx context.Context) error {
 	running, cancel := lingering(ctx, w.Drain)
 	defer cancel(nil)
 	t := &turn{Worker: w, number: begun.Number, lanes: newLanes(), due: newDue(begun.NextDue, w.Now),
-		slots: make(chan struct{}, w.InFlight), running: running}
+		slots: make(chan struct{}, w.InFlight), alone: make(chan struct{}, 1), running: running}
 	defer w.held.releaseAll()
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return t.envelopes(gctx) })
