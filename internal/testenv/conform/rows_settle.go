@@ -23,6 +23,7 @@ func turnCases() map[string]func(*rows) {
 		"Report_IsForItsUserOnly":           (*rows).reports,
 		"Preview_SaysItAndWritesNothing":    (*rows).previews,
 		"KnownFiles_VerifiedOnesFirst":      (*rows).knownFiles,
+		"Settle_KeepsEachEventOfAFile":      (*rows).eachWaits,
 		"Settle_RefusesWhatCannotBeStored":  (*rows).unstorable,
 		"Passport_TellsWhatWasWaitingAndBy": (*rows).passports,
 	}
@@ -101,6 +102,22 @@ func (r *rows) turnKnowsDue() {
 	if turn.NextDue.IsZero() || !turn.NextDue.Equal(out.NextDue) {
 		r.Errorf("due at %s, the settlement said %s", turn.NextDue, out.NextDue)
 	}
+}
+
+// Events of one file that have to wait are kept one by one, and end one by one: each is
+// somebody's.
+func (r *rows) eachWaits() {
+	all := []event.Pending{r.report("f", "ann"), r.report("f", "bob"), r.webhook("f"), r.webhook("g")}
+	r.settled(all, nil, always(event.End{Kind: event.Retry, Reason: "later", After: time.Millisecond}))
+	r.Pass(time.Millisecond)
+	due := r.due(len(all))
+	for _, p := range all {
+		if !slices.ContainsFunc(due, func(q event.Pending) bool { return q.ID == p.ID && q.User == p.User }) {
+			r.Errorf("the event of %q on %s does not wait: %+v", p.User, p.FileID, due)
+		}
+	}
+	out := r.settled(due, nil, always(event.End{Kind: event.Rejected, Reason: "not_found"}))
+	r.same("ends", len(out.Ends), len(all))
 }
 
 func (r *rows) fences() {
