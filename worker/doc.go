@@ -11,6 +11,7 @@
 //	batch.go    a batch: look up, settle, ack
 //	settle.go   the one table: what becomes of an event
 //	isolate.go  poison: suspect envelopes, panics, rows the database refuses
+//	acquit.go   marks taken back from events over which no process ended
 //	pause.go    outages and the operator's pause
 //
 // Its one invariant: an envelope is acked only after a committed transaction in

@@ -53,6 +53,8 @@ type doors struct {
 	onLook   func(asks []verify.Ask) error
 	onSettle func(pending []event.Pending) error // before anything is written
 	onCommit func(pending []event.Pending) error // after everything is written
+	// acquitFails is how many acquittals the database is away for.
+	acquitFails int
 }
 
 func newDoors(t *testing.T) *doors {
@@ -206,6 +208,10 @@ func (d *doors) Mark(_ context.Context, _ int64, ids []string) (map[string]event
 func (d *doors) Acquit(_ context.Context, _ int64, ids []string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.acquitFails > 0 {
+		d.acquitFails--
+		return event.ErrOutage
+	}
 	for _, id := range ids {
 		if d.marks[id]--; d.marks[id] <= 0 {
 			delete(d.marks, id)

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/oklog/ulid/v2"
 
@@ -327,17 +326,6 @@ func (l *trials) but(ids []string) []string {
 		}
 	}
 	return others
-}
-
-// acquitPatience bounds the last thing a trial does when its turn is over.
-const acquitPatience = 2 * time.Second
-
-func (t *turn) acquit(ids []string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.running), acquitPatience)
-	defer cancel()
-	if err := t.Rows.Acquit(ctx, t.number, ids); err != nil {
-		t.Logger.WarnContext(ctx, "trial.not_acquitted", "events", len(ids), "error", err.Error())
-	}
 }
 
 // marks repeats a reading or writing of marks until no outage is in the way.

@@ -112,6 +112,7 @@ type Worker struct {
 	turn   atomic.Int64
 	active atomic.Bool
 	held   held
+	owed   chan acquittal
 	// plant misbehaves in builds for tests of poison; see plant_on.go.
 	plant func(event.Pending)
 }
@@ -148,7 +149,7 @@ func New(c Config) (*Worker, error) {
 	if c.Table.Random == nil {
 		c.Table.Random = c.Random
 	}
-	return &Worker{Config: c, gate: &gate{log: c.Logger, now: c.Now, random: c.Random}, held: held{log: c.Logger}, plant: plant}, nil
+	return &Worker{Config: c, gate: &gate{log: c.Logger, now: c.Now, random: c.Random}, held: held{log: c.Logger}, owed: make(chan acquittal, 64), plant: plant}, nil
 }
 
 // State is what `status` shows of a worker.
@@ -169,6 +170,9 @@ func (w *Worker) SetPaused(paused bool, note string) { w.gate.setOperator(paused
 // Run works until ctx is done, taking the turn whenever it can be had. It returns
 // nil after a stop by ctx.
 func (w *Worker) Run(ctx context.Context) error {
+	var paying sync.WaitGroup
+	paying.Go(func() { w.pay(ctx) })
+	defer paying.Wait()
 	backoff := retry.WithCappedDuration(5*time.Second, retry.NewExponential(200*time.Millisecond))
 	for ctx.Err() == nil {
 		if err := w.Turns.HoldTurn(ctx, w.work); err != nil && ctx.Err() == nil {
