@@ -170,7 +170,12 @@ func (l *Link) carry(p *pair, to io.Writer, from io.Reader, allow func(*pair, in
 		n, err := from.Read(buf)
 		if n > 0 {
 			pass, more := allow(p, n)
-			if _, err := to.Write(buf[:pass]); err != nil || !more {
+			if pass > 0 { // even nothing cannot be written to who is gone, and what is swallowed goes on
+				if _, err := to.Write(buf[:pass]); err != nil {
+					return
+				}
+			}
+			if !more {
 				return
 			}
 		}
