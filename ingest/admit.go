@@ -7,8 +7,7 @@ import (
 
 // Under overload an answer now is worth more than a place in a long line: so many
 // requests are worked on at once, each of the others waits so long for one of them to end,
-// and is told to come again. 256 is what fits one envelope, and twice what two cores keep
-// under way while one is synced; the wait takes in a burst.
+// and is told to come again. 256 is what fits one envelope; the wait takes in a burst.
 const (
 	atOnce      = 256
 	admitWithin = 100 * time.Millisecond

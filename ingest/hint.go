@@ -53,16 +53,25 @@ func parseReports(body []byte) (reports []said, array bool, err error) {
 }
 
 func reportedID(raw []byte, where string) (string, error) {
-	fields, ok := object(raw)
-	if !ok {
+	d := decoder(raw)
+	if d.PeekKind() != '{' {
 		return "", badRequest("bad_report", "A report%s is an object with a fileId.", where)
 	}
-	given, ok := fields["fileId"]
-	if !ok {
+	id, found := "", false
+	err := eachField(d, func(name string) (err error) {
+		if name != "fileId" {
+			return d.SkipValue()
+		}
+		found = true
+		id, err = readText(d)
+		return err
+	})
+	switch {
+	case err != nil:
+		return "", badJSON()
+	case !found:
 		return "", badRequest("missing_file_id", "The field fileId%s is missing.", where)
-	}
-	id, ok := text(given)
-	if !ok || !file.ValidID(id) {
+	case !file.ValidID(id):
 		return "", badRequest("bad_file_id", "The field fileId%s must be 1 to %d characters of A-Z a-z 0-9 _ -.", where, file.MaxIDLength)
 	}
 	return id, nil
@@ -85,17 +94,21 @@ func parseNotice(body []byte) (notice, error) {
 	if tooDeep(body) {
 		return notice{}, nestsTooDeep()
 	}
-	d := jsontext.NewDecoder(bytes.NewBuffer(body), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
-	n, err := readNotice(d)
+	n, err := readNotice(decoder(body))
 	if err != nil {
 		return notice{}, badJSON()
 	}
 	return n, nil
 }
 
-// readNotice reads one JSON value, and that nothing follows it. It is read as it comes
-// and by exact names; when one occurs twice the last one counts, and bytes that are no
-// UTF-8 may stand in its texts.
+// decoder reads JSON as it comes and by exact names: a struct would also take FILEID for
+// fileId. When a name occurs twice the last one counts, and bytes that are no UTF-8 may
+// stand in texts.
+func decoder(body []byte) *jsontext.Decoder {
+	return jsontext.NewDecoder(bytes.NewBuffer(body), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+}
+
+// readNotice reads one JSON value, and that nothing follows it.
 func readNotice(d *jsontext.Decoder) (notice, error) {
 	n := notice{kind: kindUnknown}
 	err := eachField(d, func(name string) (err error) {
@@ -201,25 +214,6 @@ func instant(s string) time.Time {
 		return time.Time{}
 	}
 	return t.Truncate(time.Microsecond)
-}
-
-// object returns the fields by their exact names: a struct would also take FILEID
-// for fileId. When a name occurs twice the last one counts.
-func object(raw json.RawMessage) (map[string]json.RawMessage, bool) {
-	var fields map[string]json.RawMessage
-	if len(raw) == 0 || json.Unmarshal(raw, &fields) != nil {
-		return nil, false
-	}
-	return fields, fields != nil
-}
-
-func text(raw json.RawMessage) (string, bool) {
-	if len(raw) == 0 || raw[0] != '"' {
-		return "", false
-	}
-	var s string
-	err := json.Unmarshal(raw, &s)
-	return s, err == nil
 }
 
 func validJSON(body []byte) error {
