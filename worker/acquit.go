@@ -28,7 +28,7 @@ func (t *turn) acquit(ids []string) {
 	t.Logger.WarnContext(ctx, "trial.not_acquitted", "events", len(ids), "error", err.Error())
 	select {
 	case t.owed <- acquittal{t.number, ids}:
-	default: // thousands are owed: the database has been away for long
+	default: // so much is owed that the database has been away for long
 	}
 }
 

@@ -7,7 +7,8 @@
 // read in the order of the files:
 //
 //	worker.go   the turn: one active worker, several batches in flight
-//	gather.go   envelopes and due retries become batches
+//	gather.go   envelopes become batches; inbox.go is where they wait for a slot
+//	due.go      due retries become batches
 //	batch.go    a batch: look up, settle, ack
 //	settle.go   the one table: what becomes of an event
 //	isolate.go  poison: suspect envelopes, panics, rows the database refuses

@@ -155,10 +155,7 @@ func (d *due) suggest(at time.Time) {
 	}
 	d.mu.Unlock()
 	if sooner {
-		select {
-		case d.wake <- struct{}{}:
-		default:
-		}
+		signal(d.wake)
 	}
 }
 

@@ -85,10 +85,7 @@ func (d *Watchdog) post() *post {
 	d.mu.Lock()
 	d.posts[p] = struct{}{}
 	d.mu.Unlock()
-	select {
-	case d.busy <- struct{}{}:
-	default:
-	}
+	signal(d.busy)
 	return p
 }
 
