@@ -129,9 +129,9 @@ func table(file string, out io.Writer) error {
 	return err
 }
 
-// headline is which counts of a campaign its row in the table shows, in order; the record
+// telling is which counts of a campaign its row in the table shows, in order; the record
 // has all of them. Nil: the row shows all of them, too.
-func headline(campaign string) []string {
+func telling(campaign string) []string {
 	switch campaign {
 	case "simulation":
 		return []string{"steps", "I1.acknowledged", "I13.requests", "I2.rows", "I7.tombstones", "I9.letters", "replayed twice"}
@@ -153,7 +153,7 @@ func headline(campaign string) []string {
 
 func (r record) headline() string {
 	var counts []string
-	keys := headline(r.Campaign)
+	keys := telling(r.Campaign)
 	if keys == nil {
 		keys = slices.Sorted(maps.Keys(r.Counts))
 	}

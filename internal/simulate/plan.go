@@ -159,8 +159,8 @@ func NewPlan(seed uint64) Plan {
 const denser = 100_000
 
 // brisk is the seed from which on nine plans in ten are short: 9 to 26 acts and as many
-// faults as the others have, in at most four minutes. They take a third of the work; what
-// needs long spans and many acts is left to the tenth.
+// faults as the others have, in at most four minutes. They take less than half of the work;
+// what needs long spans and many acts is left to the tenth.
 const brisk = 1_000_000
 
 // hurry shortens what a run waits for.
