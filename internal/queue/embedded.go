@@ -86,11 +86,21 @@ func (e *embedded) fsyncs() bool {
 // broken says why the server has stopped storing, "" while it has not. After one
 // failed write, be it for a full disk, a stream confirms nothing for as long as its
 // server runs.
+//
+// Before it looks at anything, the server's own check wants connections to be possible
+// within a millisecond, which a busy machine does not always leave it; here they are
+// possible from the start on, since it listens nowhere. So that answer is none, and it
+// is asked again.
 func (e *embedded) broken() string {
-	if h := e.ns.Load().Healthz(nil); h.Status != "ok" {
-		return h.Error
+	for {
+		h := e.ns.Load().Healthz(&server.HealthzOptions{Details: true})
+		if h.Status == "ok" {
+			return ""
+		}
+		if why := h.Errors[0]; why.Type != server.HealthzErrorConn {
+			return why.Error
+		}
 	}
-	return ""
 }
 
 // restart replaces a broken server as soon as its directory can be written again.
