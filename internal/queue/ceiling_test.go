@@ -27,9 +27,9 @@ func TestEnvelopesAllocateWithinTheirCeilings(t *testing.T) {
 		work    func() error
 		ceiling float64
 	}{
-		"EncodeOneEvent":      {func() error { _, err := appendEvent(buf, &e); return err }, 7},
-		"EncodeAFullEnvelope": {func() error { _, err := encodeEnvelope(&env); return err }, 680},
-		"DecodeAFullEnvelope": {func() error { _, err := decodeEnvelope(wire); return err }, 2500},
+		"EncodeOneEvent":      {func() error { _, err := appendEvent(buf, &e); return err }, 0},
+		"EncodeAFullEnvelope": {func() error { _, err := encodeEnvelope(&env); return err }, 30},
+		"DecodeAFullEnvelope": {func() error { _, err := decodeEnvelope(wire); return err }, 1000},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := testing.AllocsPerRun(50, func() {

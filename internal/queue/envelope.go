@@ -10,6 +10,9 @@ import (
 	"strconv"
 	"time"
 
+	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/trueup/trueup/internal/event"
 )
 
@@ -98,7 +101,10 @@ func appendHeaders(dst []byte, headers map[string]string) []byte {
 	}
 	dst = append(dst, `,"h":`...)
 	sep := byte('{')
-	for _, name := range slices.Sorted(maps.Keys(headers)) {
+	var few [8]string // as many as ingest keeps, without an allocation
+	names := slices.AppendSeq(few[:0], maps.Keys(headers))
+	slices.Sort(names)
+	for _, name := range names {
 		dst = appendText(append(dst, sep), name)
 		dst = appendText(append(dst, ':'), headers[name])
 		sep = ','
@@ -151,7 +157,7 @@ func encodeEnvelope(env *event.Envelope) ([]byte, error) {
 
 // decodeEnvelope reads an envelope. The bodies are parts of data, not copies.
 func decodeEnvelope(data []byte) (event.Envelope, error) {
-	r := wireReader{rest: data}
+	r := wireReader{rest: data, json: jsonv2.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))}
 	if len(data) < len(wireMagic) || string(data[:3]) != wireMagic[:3] {
 		return event.Envelope{}, errNotEnvelope
 	}
@@ -181,6 +187,7 @@ func decodeEnvelope(data []byte) (event.Envelope, error) {
 type wireReader struct {
 	rest []byte
 	err  error
+	json jsonv2.Options
 }
 
 func (r *wireReader) number(limit int) int {
@@ -221,7 +228,7 @@ func (r *wireReader) event() event.Event {
 		return event.Event{}
 	}
 	var w wireEvent
-	if err := json.Unmarshal(head, &w); err != nil {
+	if err := jsonv2.Unmarshal(head, &w, r.json); err != nil {
 		r.err = err
 		return event.Event{}
 	}
