@@ -109,6 +109,10 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	p.ConnConfig.ConnectTimeout = c.ConnectTimeout
 	// Nothing named stays on the server, so a transaction pooler breaks nothing.
 	p.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	p.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		quickArrays(conn.TypeMap())
+		return nil
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, p)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
