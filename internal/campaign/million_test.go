@@ -191,11 +191,14 @@ func (m *million) settle(ctx context.Context) error {
 		return err
 	}
 	begun := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	const bound = 10 * time.Minute
+	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
-	err = until(ctx, func() error { return m.rig.Quiet(ctx) })
+	if err := until(ctx, func() error { return m.rig.Quiet(ctx) }); err != nil {
+		return m.rig.stuck(bound, err)
+	}
 	m.counts["ms_to_settle_after_healing"] = time.Since(begun).Milliseconds()
-	return err
+	return nil
 }
 
 func (m *million) judges() *judge {
@@ -328,6 +331,7 @@ func (m *million) record() {
 		m.t.Errorf("%s", w)
 	}
 	if m.t.Failed() {
+		m.t.Logf("%s", m.rig.lives(m.wrong))
 		m.t.Logf("repeat: go test ./internal/campaign -run 'TestMillion$' -timeout 0 -v -args -seed %d -n %d", m.plan.seed, m.plan.n)
 	}
 	record{Campaign: "million", Seed: m.plan.seed, N: m.plan.n, Counts: m.counts, Violations: m.wrong, Cells: m.cells, Took: time.Since(m.begun).Round(time.Millisecond).String()}.write(m.t)

@@ -66,7 +66,7 @@ func (run *round) rest() error {
 	ctx, cancel := context.WithTimeout(context.Background(), liveness)
 	defer cancel()
 	if err := until(ctx, func() error { return run.r.Quiet(ctx) }); err != nil {
-		return fmt.Errorf("stuck for %s: %w", liveness, err)
+		return run.r.stuck(liveness, err)
 	}
 	if err := run.judge(ctx, check.Safety); err != nil {
 		return err

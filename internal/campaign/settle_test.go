@@ -114,13 +114,13 @@ func (r *rig) Settle(within time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
 	if err := until(ctx, func() error { return r.Quiet(ctx) }); err != nil {
-		return fmt.Errorf("stuck for %s: %w", within, err)
+		return r.stuck(within, err)
 	}
 	if err := until(ctx, func() error { return r.Differs(ctx) }); err != nil {
 		return fmt.Errorf("not converged in %s: %w", within, err)
 	}
 	if err := until(ctx, func() error { return r.Quiet(ctx) }); err != nil {
-		return fmt.Errorf("stuck for %s: %w", within, err)
+		return r.stuck(within, err)
 	}
 	return nil
 }

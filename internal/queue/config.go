@@ -53,6 +53,9 @@ type Config struct {
 	MaxUnacked int
 	// Buffer is how many envelopes are fetched ahead of Next. Zero: 32.
 	Buffer int
+	// StrayEvery is how often a worker looks for envelopes that the server keeps and
+	// will not deliver any more. Zero: 30 s.
+	StrayEvery time.Duration
 	// TurnTTL is how long a worker that fell silent keeps its turn; Migrate writes it
 	// into the bucket and HoldTurn reads it from there. Zero: 15 s.
 	TurnTTL time.Duration
@@ -73,7 +76,7 @@ func (c Config) withDefaults() (Config, error) {
 	d := Config{
 		Prefix: "trueup", MaxBytes: 2 << 30, AckTimeout: 5 * time.Second,
 		MaxWaitingEvents: 8192, MaxWaitingBytes: 64 << 20, AckWait: time.Minute, MaxUnacked: 2000,
-		Buffer: 32, TurnTTL: 15 * time.Second, Logger: slog.New(slog.DiscardHandler), payload: 8 << 20,
+		Buffer: 32, StrayEvery: 30 * time.Second, TurnTTL: 15 * time.Second, Logger: slog.New(slog.DiscardHandler), payload: 8 << 20,
 	}
 	c.Prefix = cmp.Or(c.Prefix, d.Prefix)
 	c.MaxBytes = cmp.Or(c.MaxBytes, d.MaxBytes)
@@ -83,6 +86,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.AckWait = cmp.Or(c.AckWait, d.AckWait)
 	c.MaxUnacked = cmp.Or(c.MaxUnacked, d.MaxUnacked)
 	c.Buffer = cmp.Or(c.Buffer, d.Buffer)
+	c.StrayEvery = cmp.Or(c.StrayEvery, d.StrayEvery)
 	c.TurnTTL = cmp.Or(c.TurnTTL, d.TurnTTL)
 	c.Logger = cmp.Or(c.Logger, d.Logger)
 	c.payload = cmp.Or(c.payload, d.payload)

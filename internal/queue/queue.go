@@ -77,7 +77,7 @@ func Open(ctx context.Context, c Config) (*Queue, error) {
 		return nil, errors.Join(err, q.shut())
 	}
 	q.packer = newPacker(c, func() int { return q.payloadLimit() / 2 }, q.storeEnvelope)
-	q.reader = newReader(q.consumer, c.Buffer, c.AckWait/3, c.Logger)
+	q.reader = newReader(q.consumer, c.Buffer, c.AckWait/3, &strays{find: q.findStrays, every: c.StrayEvery, inHand: map[uint64]bool{}}, c.Logger)
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	q.stop = stop
 	q.done.Go(func() { q.watch(run) })

@@ -72,6 +72,7 @@ type reader struct {
 	consumer func() (jetstream.Consumer, error)
 	size     int
 	extend   time.Duration // how often held messages are extended
+	strays   *strays
 	log      *slog.Logger
 
 	mu      sync.Mutex // guards the rest
@@ -85,9 +86,9 @@ type reader struct {
 
 var errClosed = errors.New("queue: closed")
 
-func newReader(consumer func() (jetstream.Consumer, error), size int, extend time.Duration, log *slog.Logger) *reader {
+func newReader(consumer func() (jetstream.Consumer, error), size int, extend time.Duration, s *strays, log *slog.Logger) *reader {
 	return &reader{
-		consumer: consumer, size: size, extend: extend, log: log,
+		consumer: consumer, size: size, extend: extend, strays: s, log: log,
 		arrived: make(chan struct{}, 1), room: make(chan struct{}, 1),
 	}
 }
@@ -138,10 +139,11 @@ func (r *reader) start() {
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	r.stop, r.done = stop, done
-	var both sync.WaitGroup
-	both.Go(func() { r.pump(ctx) })
-	both.Go(func() { r.keep(ctx) })
-	go func() { both.Wait(); close(done) }()
+	var all sync.WaitGroup
+	all.Go(func() { r.pump(ctx) })
+	all.Go(func() { r.keep(ctx) })
+	all.Go(func() { r.gatherStrays(ctx) })
+	go func() { all.Wait(); close(done) }()
 }
 
 // rest ends reading and releases what is held. The next call of next begins anew.
@@ -250,6 +252,23 @@ func (r *reader) hold(msg jetstream.Msg) {
 	defer r.mu.Unlock()
 	r.held = append(r.held, msg)
 	signal(r.arrived)
+}
+
+// gatherStrays holds strays, as many as one round would bring, beside what is delivered.
+func (r *reader) gatherStrays(ctx context.Context) {
+	for {
+		found, err := r.strays.look(ctx, r.size)
+		if err != nil && ctx.Err() == nil {
+			r.log.InfoContext(ctx, "queue.strays", "error", err) // the next look may do better
+		}
+		for _, s := range found {
+			r.log.WarnContext(ctx, "queue.stray", "sequence", s.raw.Sequence, "stored", s.raw.Time)
+			r.hold(s)
+		}
+		if pause(ctx, jitter(r.strays.every)); ctx.Err() != nil {
+			return
+		}
+	}
 }
 
 // keep extends what is held.
