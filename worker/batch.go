@@ -37,6 +37,15 @@ func (t *turn) settle(stop context.Context, pending []event.Pending) error {
 
 // settleKnowing is settle for events of which some are known to be poison, by id.
 func (t *turn) settleKnowing(stop context.Context, pending []event.Pending, poison map[string]error) error {
+	if err := t.company.Acquire(stop, 1); err != nil {
+		return context.Cause(stop)
+	}
+	defer t.company.Release(1)
+	return t.settleInside(stop, pending, poison)
+}
+
+// settleInside is for those who have their share of the company.
+func (t *turn) settleInside(stop context.Context, pending []event.Pending, poison map[string]error) error {
 	b := &batch{groups: byFile(pending), parts: [][]event.Pending{pending}, poison: map[string]error{}}
 	maps.Copy(b.poison, poison)
 	leave, err := t.lanes.enter(t.running, fileIDs(b.groups))

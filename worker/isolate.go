@@ -32,11 +32,14 @@ import (
 //   - waiting: a look-up that hangs holds up its own batch for verify's Patience, once;
 //     other batches go on.
 //   - restarts: an event that spins or eats the memory costs two (watchdog.go), one that
-//     kills the process outright three, and then it is parked.
+//     kills the process outright four, and then it is parked. During the last of these
+//     trials nobody else is at work, for as long as one event takes.
 
 const (
-	// survived is how many crashes an event's own mark must survive to be poison.
-	survived = 2
+	// survived is how many crashes an event's own mark must survive to be poison: the last
+	// of them while it was alone in the process, so that it was no other event's. Where the
+	// watchdog has seen which event it was, one crash less is enough.
+	survived = 3
 	// maxStack is how much of a stack is kept.
 	maxStack = 4096
 )
@@ -101,7 +104,7 @@ func (t *turn) look(asks []verify.Ask) ([]verify.Answer, error) {
 // panics over, is halved until the one event is found; that one is parked, and the
 // others go on.
 func (t *turn) writePart(b *batch) error {
-	part := b.parts[0]
+	part := b.marked(b.parts[0])
 	var seen []file.Observation
 	for _, id := range unpoisoned(b, part) {
 		if o := b.answers[id].Observation; o != nil {
@@ -124,6 +127,15 @@ func (t *turn) writePart(b *batch) error {
 		return nil
 	}
 	return b.condemn(err)
+}
+
+// marked is part with the poison in it named to the database: it says nothing of its file.
+func (b *batch) marked(part []event.Pending) []event.Pending {
+	out := slices.Clone(part)
+	for i := range out {
+		out[i].Poison = b.poison[out[i].ID] != nil
+	}
+	return out
 }
 
 // condemn makes the one event of the first part poison. An event that is refused even
@@ -155,7 +167,8 @@ func unpoisoned(b *batch, part []event.Pending) []string {
 	return ids
 }
 
-// endOf asks the table; an event over which the table panics is poison.
+// endOf asks the table; an event over which the table panics is poison. Found so late, it
+// has been judged: its claim on the file stands.
 func (t *turn) endOf(b *batch, p event.Pending, r file.Result) (end event.End) {
 	if b.poison[p.ID] == nil {
 		err := t.step(b, p, func() { end = t.Table.End(p, b.answers[p.FileID], r) })
@@ -202,10 +215,15 @@ func excerpt(s string, n int) string {
 
 var errUndecodable = errors.New("the envelope cannot be decoded")
 
-// killerError is an event that was on trial when two processes ended.
-type killerError struct{ stack string }
+// killerError is an event that was on trial whenever a process ended.
+type killerError struct {
+	crashes int
+	stack   string
+}
 
-func (*killerError) Error() string { return "the process ended twice while this event was on trial" }
+func (e *killerError) Error() string {
+	return fmt.Sprintf("the process ended %d times while this event was on trial", e.crashes)
+}
 
 // suspect settles an envelope that was handed out before and not acked: a process may
 // have died of it. Redelivery alone condemns nobody.
@@ -220,23 +238,25 @@ func (t *turn) suspect(stop context.Context, d *event.Delivery) error {
 }
 
 // trial settles events of which one may have ended a process. Those that have reached an
-// end before are left alone: one that was parked must not do its work again. All that have no mark
-// are marked durably and run together, apart from everybody else; those whose mark has
-// survived a crash run alone, one at a time, after one more mark; a mark that has survived two is
-// poison. Settling removes the mark.
+// end before are left alone: one that was parked must not do its work again. All that have
+// no mark are marked durably and run together, apart from everybody else; those whose mark
+// has survived a crash run by themselves, one at a time, after one more mark; one whose mark
+// has survived two runs while nobody else does. Settling removes the mark.
 func (t *turn) trial(stop context.Context, pending []event.Pending) error {
 	marks, err := t.marks(stop, func(ctx context.Context) (map[string]event.Mark, error) { return t.Rows.Trials(ctx, pending) })
 	if err != nil {
 		return err
 	}
 	poison := map[string]error{}
-	var together, parked, alone []event.Pending
+	var together, parked, alone, last []event.Pending
 	for _, p := range pending {
 		switch m, unsettled := marks[p.ID]; {
 		case !unsettled:
-		case m.Survived >= survived:
-			poison[p.ID] = &killerError{m.Stack}
+		case m.Survived >= survived, m.Survived == survived-1 && m.Stack != "":
+			poison[p.ID] = &killerError{m.Survived, m.Stack}
 			parked = append(parked, p)
+		case m.Survived == survived-1:
+			last = append(last, p)
 		case m.Survived > 0:
 			alone = append(alone, p)
 		default:
@@ -256,6 +276,11 @@ func (t *turn) trial(stop context.Context, pending []event.Pending) error {
 			return err
 		}
 	}
+	for _, p := range last {
+		if err := t.tryWithoutCompany(stop, p); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -271,6 +296,16 @@ func (t *turn) tryAlone(stop context.Context, p event.Pending) error {
 	return t.try(stop, []event.Pending{p})
 }
 
+// tryWithoutCompany tries an event that has survived two crashes while no other event is
+// at work in this process: should it end now, it was this one.
+func (t *turn) tryWithoutCompany(stop context.Context, p event.Pending) error {
+	if err := t.company.Acquire(stop, everybody); err != nil {
+		return context.Cause(stop)
+	}
+	defer t.company.Release(everybody)
+	return t.mark(stop, []event.Pending{p}, func() error { return t.settleInside(stop, []event.Pending{p}, nil) })
+}
+
 // try marks the events and settles them. Where that ends without an end (the turn was
 // lost, a stop), the marks are taken back: no process ended over these events, and the
 // next turn must not hold it against them.
@@ -278,12 +313,16 @@ func (t *turn) try(stop context.Context, pending []event.Pending) error {
 	if len(pending) == 0 {
 		return nil
 	}
+	return t.mark(stop, pending, func() error { return t.settle(stop, pending) })
+}
+
+func (t *turn) mark(stop context.Context, pending []event.Pending, settle func() error) error {
 	_, err := t.marks(stop, func(ctx context.Context) (map[string]event.Mark, error) {
 		return t.Rows.Mark(ctx, t.number, idsOf(pending))
 	})
 	if err == nil {
 		defer t.trials.begin(idsOf(pending))()
-		err = t.settle(stop, pending)
+		err = settle()
 	}
 	if err != nil {
 		t.acquit(idsOf(pending))

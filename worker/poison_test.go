@@ -220,6 +220,37 @@ func TestI15SecondTrialsAreOneByOne(t *testing.T) {
 	})
 }
 
+// TestI15LastTrialsAreWithoutCompany: while an event that has survived two crashes is tried,
+// nobody else is at work: should the process end, it was this event. Others wait for one
+// event, and no longer.
+func TestI15LastTrialsAreWithoutCompany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDoors(t)
+		release := make(chan struct{})
+		d.hang = func(string) { <-release }
+		d.marks["x"] = 2
+		_, stop := d.run(t.Context())
+		defer stop()
+		d.envelope("env-a", 1, "a")
+		synctest.Wait()
+		d.envelope("env-x", 2, "x")
+		synctest.Wait()
+		if d.asked()["file-x"] != 0 || d.marks["x"] != 2 {
+			t.Errorf("its last trial began beside others: asked %d times, %d marks", d.asked()["file-x"], d.marks["x"])
+		}
+		release <- struct{}{}
+		synctest.Wait()
+		d.envelope("env-b", 1, "b")
+		synctest.Wait()
+		if d.asked()["file-x"] != 1 || d.asked()["file-b"] != 0 {
+			t.Errorf("others began beside its last trial: asked %v", d.asked())
+		}
+		close(release)
+		synctest.Wait()
+		d.wantEnds(t, map[string]event.EndKind{"x": event.Done, "a": event.Done, "b": event.Done})
+	})
+}
+
 // TestACrashMarksOnlyWhatWasTried: an event that waited for its own trial while another
 // one ended the process is not one crash nearer to being parked.
 func TestACrashMarksOnlyWhatWasTried(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sethvargo/go-retry"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/trueup/trueup/internal/chance"
 	"github.com/trueup/trueup/internal/event"
@@ -187,6 +188,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	return nil
 }
 
+// everybody is more than there are batches.
+const everybody = 1 << 20
+
 // turn is one time of being active: everything that ends with it.
 type turn struct {
 	*Worker
@@ -196,6 +200,9 @@ type turn struct {
 	trials trials
 	slots  chan struct{}
 	alone  chan struct{} // held by the one event that is on its second trial
+	// company is held in part by every batch at work, and whole by the one event that is on
+	// its last trial.
+	company *semaphore.Weighted
 	// running ends Drain after ctx: a batch under way may finish after a stop.
 	running context.Context
 }
@@ -214,7 +221,7 @@ func (w *Worker) work(ctx context.Context) error {
 	running, cancel := lingering(ctx, w.Drain)
 	defer cancel(nil)
 	t := &turn{Worker: w, number: begun.Number, lanes: newLanes(), due: newDue(begun.NextDue, w.Now),
-		slots: make(chan struct{}, w.InFlight), alone: make(chan struct{}, 1), running: running}
+		slots: make(chan struct{}, w.InFlight), alone: make(chan struct{}, 1), company: semaphore.NewWeighted(everybody), running: running}
 	defer w.held.releaseAll()
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return t.envelopes(gctx) })

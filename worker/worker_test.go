@@ -158,14 +158,14 @@ func TestWorkerIsolatesPoison(t *testing.T) {
 		})
 	})
 
-	t.Run("MarkThatSurvivedTwoCrashesIsPoison", func(t *testing.T) {
+	t.Run("PoisonHasSurvivedThreeCrashes_OrTwoWithAWitness", func(t *testing.T) {
 		inBubble(t, func(d *doors) {
-			d.marks["b"] = 2
-			d.envelope("env1", 3, "a", "b")
+			d.marks["b"], d.marks["c"], d.stacks["c"], d.marks["d"] = 3, 2, "seen at work", 2
+			d.envelope("env1", 3, "a", "b", "c", "d")
 		}, func(t *testing.T, d *doors, _ *Worker) {
-			d.wantEnds(t, map[string]event.EndKind{"a": event.Done, "b": event.Dead})
-			if slices.Contains(d.looks, "file-b") {
-				t.Error("a poisonous event was looked up once more")
+			d.wantEnds(t, map[string]event.EndKind{"a": event.Done, "b": event.Dead, "c": event.Dead, "d": event.Done})
+			if slices.Contains(d.looks, "file-b") || slices.Contains(d.looks, "file-c") {
+				t.Errorf("a poisonous event was looked up once more: %v", d.looks)
 			}
 			d.wantAcked(t, "env1")
 		})

@@ -175,9 +175,9 @@ func (r *rig) active(ctx context.Context, turns jetstream.KeyValue) (string, err
 }
 
 // mayDie freezes a worker and says whether a kill may end it now. It may not while an
-// event is on its own second trial: a process that ends then has ended three times over
-// this event, and by trueup's rule (an event's own mark survives two crashes) that is
-// what poison is. The rule cannot know that we did it. The worker goes on in that case.
+// event is on its last trial: a process that ends then has ended four times over this
+// event, and by trueup's rule (an event's own mark survives three crashes) that is what
+// poison is. The rule cannot know that we did it. The worker goes on in that case.
 func (k *killer) mayDie(ctx context.Context, name string) (bool, error) {
 	if err := k.r.Freeze(name); err != nil {
 		return false, err
@@ -188,9 +188,9 @@ func (k *killer) mayDie(ctx context.Context, name string) (bool, error) {
 	err := until(asking, func() error {
 		var trials, busy int
 		err := k.r.db.QueryRow(asking, `SELECT (SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND usename <> current_user),
-			(SELECT count(*) FROM trueup.trial_marks WHERE marks >= 2)`).Scan(&busy, &trials)
+			(SELECT count(*) FROM trueup.trial_marks WHERE marks >= 3)`).Scan(&busy, &trials)
 		if err == nil && trials+busy > 0 {
-			err = fmt.Errorf("%d events on their second trial, %d statements under way", trials, busy)
+			err = fmt.Errorf("%d events on their last trial, %d statements under way", trials, busy)
 		}
 		return err
 	})

@@ -133,6 +133,9 @@ type Pending struct {
 	// Retried is true when it comes from the retries table rather than from an
 	// envelope.
 	Retried bool
+	// Poison is true when it is parked without being judged: it gets its end and says
+	// nothing of its file.
+	Poison bool
 }
 
 // EndKind is where an event's way ends in one settling transaction.

@@ -42,6 +42,9 @@ func Plan(c *Call, s Settings, facts *Facts) []*FilePlan {
 	byFile := map[string][]event.Pending{}
 	announced := map[string]bool{}
 	for _, p := range facts.active(c) {
+		if p.Poison {
+			continue
+		}
 		byFile[p.FileID] = append(byFile[p.FileID], p)
 		announced[p.FileID] = announced[p.FileID] || p.Kind == event.KindDeleted && p.Signed()
 	}
@@ -175,7 +178,7 @@ func Ends(c *Call, files []*FilePlan, facts *Facts) []Ended {
 	var out []Ended
 	for _, p := range facts.active(c) {
 		e := Ended{Pending: p}
-		if f := byID[p.FileID]; f != nil {
+		if f := byID[p.FileID]; f != nil && !p.Poison {
 			e.Obs, e.Result = f.Obs, f.result(&p.Event)
 		}
 		e.End = c.End(p, e.Result)

@@ -177,6 +177,7 @@ func ownerCases() map[string]func(*rows) {
 		"Owner_AssignedForGood":                 (*rows).assigned,
 		"Owner_SignedModeHearsNoClaims":         (*rows).signed,
 		"Owner_ClaimsNeedAFreshFile":            (*rows).fresh,
+		"Owner_PoisonClaimsNothing":             (*rows).poisoned,
 	}
 }
 
@@ -244,6 +245,25 @@ func (r *rows) signed() {
 	got := r.see(r.report("f", "ann"), r.look("f", snapshot("f", 0)), file.Applied, file.ReasonAdded)
 	r.same("claim", got.Claim, file.ClaimRefused)
 	r.holds("f=")
+}
+
+// poisoned: what is parked without being judged says nothing of its file, whoever was judged
+// beside it; once its replay is judged it counts from when it was first said.
+func (r *rows) poisoned() {
+	first, beside := r.report("f", "ann"), r.webhook("f")
+	first.Poison = true
+	r.settled([]event.Pending{first, beside}, []file.Observation{r.look("f", snapshot("f", 0))}, func(p event.Pending, res file.Result) event.End {
+		if p.ID == first.ID {
+			r.same("told", res, file.Result{})
+			return event.End{Kind: event.Dead, Reason: "panic", Class: event.ClassTrueup}
+		}
+		return table(p, res)
+	})
+	r.holds("f=")
+	r.see(r.report("f", "bob"), r.look("f", snapshot("f", 0)), file.Applied, file.ReasonOwner)
+	e := r.replayed(r.job(event.Job{Verb: event.JobReplay}), 1)[0]
+	r.see(event.Pending{Event: e}, r.look("f", snapshot("f", 0)), file.Applied, file.ReasonOwner)
+	r.holds("f=ann")
 }
 
 func (r *rows) fresh() {
