@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -21,11 +22,12 @@ func (c campaign) fuzzAll(ctx context.Context, o options, out io.Writer) error {
 	r := record{Campaign: c.name, Seed: 0, N: o.n, Counts: map[string]int64{}, Violations: []string{}, Commit: commit(ctx)}
 	began := time.Now()
 	for _, target := range c.fuzz {
-		if len(o.extra) > 0 && o.extra[0] != target.name {
+		if len(o.extra) > 0 && !slices.Contains(o.extra, target.name) {
 			continue
 		}
 		var said bytes.Buffer
 		cmd := command(ctx, io.MultiWriter(out, &said), "go", "test", "-run=^$", "-fuzz=^"+target.name+"$", fmt.Sprintf("-fuzztime=%dx", o.n),
+			"-fuzzminimizetime=100x", // the default is a minute for each input that is interesting
 			"-parallel", strconv.Itoa(o.lanes), target.pkg)
 		if err := cmd.Run(); err != nil {
 			r.Violations = append(r.Violations, target.pkg+" "+target.name)
