@@ -154,6 +154,8 @@ type Request struct {
 	// Body is the shape of the answer's body: object, array, text for anything else, empty
 	// where it is not known. Only JSON is an answer of ImageKit's.
 	Body string
+	// Blank is a 200 that does not hold what was asked for: its reader has learnt nothing.
+	Blank bool
 	// Reset is what a 429 said in X-RateLimit-Reset; zero where it said nothing.
 	Reset     time.Duration
 	RequestID string

@@ -103,7 +103,7 @@ func (k *known) request(r *Request) {
 	case err != nil:
 	case r.Status == 404 || r.Status == 400:
 		k.absent[id] = append(k.absent[id], r)
-	case r.Status == 200:
+	case r.Status == 200 && !r.Blank:
 		k.present[id] = append(k.present[id], r)
 		k.seenAny = append(k.seenAny, r)
 	}

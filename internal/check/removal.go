@@ -68,7 +68,7 @@ func (w *Watch) removedAlive(l *looking, now *step, id string, s *State, last *R
 	if accepted && l.deniedAll(last.At) {
 		return // an operator has said that this is the account
 	}
-	if denied, lied := l.denied(id, last.At, !w.others(l, now, id, at)); lied {
+	if denied, lied := l.denied(id, last.At, w.strangers(l) || !w.others(l, now, id, at)); lied {
 		if s.GoneWhy == whyAnnounced {
 			return
 		}
@@ -114,8 +114,6 @@ func (l *looking) deniedAll(t time.Time) bool {
 
 // others reports whether another row stood that could have been asked about: in the
 // last dump, of a file that ImageKit holds, not removed since, and not announced deleted.
-// Rows of another account's files, taken in while there was nothing to know this one by,
-// vouch for that account.
 func (w *Watch) others(l *looking, now *step, id string, at time.Time) bool {
 	if w.last == nil {
 		return false
@@ -125,6 +123,21 @@ func (w *Watch) others(l *looking, now *step, id string, at time.Time) bool {
 		gone := s != nil && s.GoneAt != nil && !s.GoneAt.After(at)
 		told := slices.ContainsFunc(l.announced[other], func(t time.Time) bool { return !t.After(at) })
 		if other != id && l.held(other, at, at) && !gone && !told && !l.deletedByHand(other, w.last.at, at) {
+			return true
+		}
+	}
+	return false
+}
+
+// strangers reports whether a row stands whose file ImageKit never held: another account's,
+// taken in while there was nothing to know this one by, or because an operator accepted that
+// account. It vouches for that account, for as long as it stands.
+func (w *Watch) strangers(l *looking) bool {
+	if w.last == nil {
+		return false
+	}
+	for id := range w.last.rows {
+		if l.files[id] == nil && l.Truth[id] == nil && len(l.absent[id])+len(l.present[id]) > 0 {
 			return true
 		}
 	}

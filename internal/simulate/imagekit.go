@@ -149,7 +149,7 @@ func (l *line) delay(e *exchange) time.Duration {
 // keep writes the log. It is ordered by when requests left.
 func (k *imagekitWay) keep(e *exchange, status int, h http.Header, body []byte, cut bool) {
 	q := e.request
-	q.Body = shape(body)
+	q.Body, q.Blank = shape(body), e.endpoint == "details" && status == http.StatusOK && !bytes.Contains(body, []byte(`"fileId"`))
 	q.Status, q.Cut, q.Took = status, cut, time.Since(q.At)
 	if h != nil {
 		q.RequestID = h.Get("X-Ik-Requestid")
