@@ -128,15 +128,20 @@ func orderAlone(o *file.Observation, s *Standing) Change {
 }
 
 // orderBeside is rule 2: a hit, or a look-up that overlaps what is known. It may raise
-// a live row or put back what we wrote last; a 200 by id also ends a suspicion.
+// a live row or put back what we wrote last; a 200 by id also ends a suspicion. A hit does
+// not, so it puts nothing back that is suspect: the next 404 would take it away again,
+// though ImageKit had shown the file in between. What is so is asked by id.
 func orderBeside(o *file.Observation, s *Standing) Change {
 	clearing := s.Suspect && o.How == file.LookUp
+	doubtful := s.Suspect && o.How == file.Hit
 	again := Change{Outcome: file.LookAgain, Reason: file.ReasonStaleHit, Clear: clearing}
 	switch {
 	case s.Gone:
 		return again
 	case s.Live && Micros(o.Snapshot.UpdatedAt).After(s.High):
 		return Change{Outcome: file.Applied, Reason: file.ReasonRaised, Content: true, Clear: s.Suspect}
+	case doubtful:
+		return again
 	case s.ours() && s.same() && s.drifted():
 		return Change{Outcome: file.Applied, Reason: file.ReasonRepaired, User: true, Clear: clearing}
 	case s.ours() && !s.same():

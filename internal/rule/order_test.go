@@ -106,7 +106,7 @@ func TestOrder(t *testing.T) {
 		{"HitMayNotRaiseADeletedRow", live(missing, differs), hit(later), again(file.ReasonStaleHit)},
 		{"HitOfOtherContentLeavesAStrangersUser", live(drift, func(a *at) { a.Hash = nil }), hit(high), again(file.ReasonStaleHit)},
 		{"HitDoesNotClearASuspicion", live(suspect(time.Second)), hit(high), again(file.ReasonStaleHit)},
-		{"HitPutsBackWithoutClearing", live(suspect(time.Second), missing), hit(high), applied(file.ReasonRepaired)},
+		{"HitPutsNothingBackThatIsSuspect", live(suspect(time.Second), missing), hit(high), again(file.ReasonStaleHit)},
 		{"OverlappingLookUpClears", live(suspect(time.Second)), beside(high), cleared},
 		{"OverlappingLookUpClearsThoughItMayNotDecide", live(suspect(time.Second), differs), beside(earlier), clears(again(file.ReasonStaleHit))},
 		{"OverlappingLookUpPutsBackAndClears", live(suspect(time.Second), missing), beside(high), clears(applied(file.ReasonRepaired))},
