@@ -306,9 +306,7 @@ func (t *turn) tryWithoutCompany(stop context.Context, p event.Pending) error {
 	return t.mark(stop, []event.Pending{p}, func() error { return t.settleInside(stop, []event.Pending{p}, nil) })
 }
 
-// try marks the events and settles them. Where that ends without an end (the turn was
-// lost, a stop), the marks are taken back: no process ended over these events, and the
-// next turn must not hold it against them.
+// try tries the events together.
 func (t *turn) try(stop context.Context, pending []event.Pending) error {
 	if len(pending) == 0 {
 		return nil
@@ -316,6 +314,9 @@ func (t *turn) try(stop context.Context, pending []event.Pending) error {
 	return t.mark(stop, pending, func() error { return t.settle(stop, pending) })
 }
 
+// mark marks the events and settles them. Where that ends without an end (the turn was
+// lost, a stop), the marks are taken back: no process ended over these events, and the
+// next turn must not hold it against them.
 func (t *turn) mark(stop context.Context, pending []event.Pending, settle func() error) error {
 	_, err := t.marks(stop, func(ctx context.Context) (map[string]event.Mark, error) {
 		return t.Rows.Mark(ctx, t.number, idsOf(pending))

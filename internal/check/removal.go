@@ -129,15 +129,15 @@ func (w *Watch) others(l *looking, now *step, id string, at time.Time) bool {
 	return false
 }
 
-// strangers reports whether a row stands whose file ImageKit never held: another account's,
-// taken in while there was nothing to know this one by, or because an operator accepted that
-// account. It vouches for that account, for as long as it stands.
+// strangers reports whether a row stands whose file ImageKit never held and yet answered
+// for: another account's, taken in while there was nothing to know this one by, or because an
+// operator accepted that account. It vouches for that account, for as long as it stands.
 func (w *Watch) strangers(l *looking) bool {
 	if w.last == nil {
 		return false
 	}
 	for id := range w.last.rows {
-		if l.files[id] == nil && l.Truth[id] == nil && len(l.absent[id])+len(l.present[id]) > 0 {
+		if l.files[id] == nil && l.Truth[id] == nil && len(l.present[id]) > 0 {
 			return true
 		}
 	}

@@ -130,12 +130,10 @@ func TestRateAllowsWhatItAllows(t *testing.T) {
 // ImageKit may deny a file for two reasons, one after the other: a row that was removed
 // for it is trueup's fault only where somebody was answered 200 between them.
 func TestLiesWithNothingSeenBetweenAreOne(t *testing.T) {
-	removed := func(seen bool, lies ...Lie) []Violation {
+	between := func(also func(*Evidence), lies ...Lie) []Violation {
 		e := honest()
 		e.Requests = append(e.Requests, look("claimed", at(300), 404))
-		if seen {
-			e.Requests = append(e.Requests, look("claimed", at(350), 200))
-		}
+		also(e)
 		e.Requests = append(e.Requests, look("claimed", at(370), 404), look("proven", at(371), 200))
 		e.Lies = lies
 		e.Rows = slices.DeleteFunc(e.Rows, func(r Row) bool { return r.FileID == "claimed" })
@@ -143,6 +141,13 @@ func TestLiesWithNothingSeenBetweenAreOne(t *testing.T) {
 		s.GoneAt, s.GoneWhy, s.Seen = p(at(372)), "confirmed", 100
 		v := Run(e, Safety)
 		return slices.DeleteFunc(v.Violations, func(w Violation) bool { return w.Invariant != I7 })
+	}
+	removed := func(seen bool, lies ...Lie) []Violation {
+		return between(func(e *Evidence) {
+			if seen {
+				e.Requests = append(e.Requests, look("claimed", at(350), 200))
+			}
+		}, lies...)
 	}
 	apart := []Lie{{at(299), at(340), "claimed"}, {at(360), at(400), "claimed"}}
 	for name, lies := range map[string][]Lie{
@@ -156,10 +161,38 @@ func TestLiesWithNothingSeenBetweenAreOne(t *testing.T) {
 	if len(removed(true, apart...)) == 0 {
 		t.Error("a 200 between two lies was ignored, and not noticed")
 	}
+	blank := func(e *Evidence) {
+		r := look("claimed", at(350), 200)
+		r.Blank = true
+		e.Requests = append(e.Requests, r)
+	}
+	if got := between(blank, apart...); len(got) > 0 {
+		t.Errorf("a 200 that holds nothing was taken for the file: %v", got)
+	}
+
+	// A lie about all files counts where another account's row vouches for it, and not
+	// where somebody's invention stands.
+	aboutAll := []Lie{{at(299), at(340), "claimed"}, {at(340), at(400), ""}}
+	stranger := func(status int) func(*Evidence) {
+		return func(e *Evidence) {
+			row := e.Rows[0]
+			row.FileID = "stranger"
+			e.Rows = append(e.Rows, row)
+			before := &e.Series[len(e.Series)-1]
+			before.Rows = append(slices.Clone(before.Rows), row)
+			e.Requests = append(e.Requests, look("stranger", at(351), status))
+		}
+	}
+	if got := between(stranger(200), aboutAll...); len(got) > 0 {
+		t.Errorf("another account's row stands: %v", got)
+	}
+	if len(between(stranger(404), aboutAll...)) == 0 {
+		t.Error("a row of no file was taken for another account's")
+	}
 	for name, lies := range map[string][]Lie{
 		"OfAnother":    {{at(299), at(340), "proven"}, {at(340), at(400), "claimed"}},
 		"TheFirstOnly": {{at(299), at(340), "claimed"}},
-		"AboutAll":     {{at(299), at(340), "claimed"}, {at(340), at(400), ""}},
+		"AboutAll":     aboutAll,
 	} {
 		if len(removed(false, lies...)) == 0 {
 			t.Errorf("%s: not noticed", name)

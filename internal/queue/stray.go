@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -67,7 +66,6 @@ func (s *stray) Metadata() (*jetstream.MsgMetadata, error) {
 }
 
 func (s *stray) Data() []byte                     { return s.raw.Data }
-func (s *stray) Headers() nats.Header             { return s.raw.Header }
 func (s *stray) InProgress() error                { return nil }
 func (s *stray) Nak() error                       { s.over(); return nil }
 func (s *stray) NakWithDelay(time.Duration) error { return s.Nak() }
