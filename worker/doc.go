@@ -11,7 +11,8 @@
 //	due.go      due retries become batches
 //	batch.go    a batch: look up, settle, ack
 //	settle.go   the one table: what becomes of an event
-//	isolate.go  poison: suspect envelopes, panics, rows the database refuses
+//	isolate.go  poison found in a batch: panics, rows the database refuses
+//	trial.go    poison that ends the process: suspects and their marks
 //	acquit.go   marks taken back from events over which no process ended
 //	pause.go    outages and the operator's pause
 //

@@ -188,9 +188,6 @@ func (w *Worker) Run(ctx context.Context) error {
 	return nil
 }
 
-// everybody is more than there are batches.
-const everybody = 1 << 20
-
 // turn is one time of being active: everything that ends with it.
 type turn struct {
 	*Worker

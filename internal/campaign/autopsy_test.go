@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/trueup/trueup/internal/queue"
@@ -56,15 +55,11 @@ func (r *rig) autopsy() string {
 }
 
 func (r *rig) autopsyOfQueue(ctx context.Context, b *strings.Builder) error {
-	nc, err := nats.Connect("nats://" + strings.Join(r.nodes, ",nats://"))
+	js, end, err := r.jetStream()
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return err
-	}
+	defer end()
 	s, err := js.Stream(ctx, strings.ToUpper(streamPrefix)+"_EVENTS")
 	if err != nil {
 		return err

@@ -123,6 +123,19 @@ func (r *rig) natsURL(from string) (string, error) {
 // NATSURL names all servers, around every link.
 func (r *rig) NATSURL() string { return "nats://" + strings.Join(r.nodes, ",nats://") }
 
+// jetStream is a connection around every link, and its end.
+func (r *rig) jetStream() (js jetstream.JetStream, end func(), err error) {
+	nc, err := nats.Connect(r.NATSURL(), nats.Timeout(time.Second))
+	if err != nil {
+		return nil, nil, err
+	}
+	if js, err = jetstream.New(nc); err != nil {
+		nc.Close()
+		return nil, nil, err
+	}
+	return js, nc.Close, nil
+}
+
 func (r *rig) addPostgres() error {
 	programs, err1 := obtainPostgres()
 	dir, err2 := r.folder("postgres")
@@ -181,15 +194,11 @@ func (r *rig) migrate() error {
 
 // shortenWaits sets what an operator may set on an external queue.
 func (r *rig) shortenWaits(ctx context.Context) error {
-	c, err := nats.Connect(r.NATSURL())
+	js, end, err := r.jetStream()
 	if err != nil {
 		return err
 	}
-	defer c.Close()
-	js, err := jetstream.New(c)
-	if err != nil {
-		return err
-	}
+	defer end()
 	stream, err := js.Stream(ctx, strings.ToUpper(streamPrefix)+"_EVENTS")
 	if err != nil {
 		return err

@@ -7,9 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/trueup/trueup/internal/check"
 )
 
@@ -139,15 +136,11 @@ func (r *rig) node(n int) string { return numbered("nats", len(r.nodes))[n%len(r
 
 // leader is the server that leads the stream now.
 func (r *rig) leader() (string, error) {
-	c, err := nats.Connect(r.NATSURL(), nats.Timeout(time.Second))
+	js, end, err := r.jetStream()
 	if err != nil {
 		return "", err
 	}
-	defer c.Close()
-	js, err := jetstream.New(c)
-	if err != nil {
-		return "", err
-	}
+	defer end()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	s, err := js.Stream(ctx, strings.ToUpper(streamPrefix)+"_EVENTS")

@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/trueup/trueup/internal/check"
@@ -116,15 +114,11 @@ func (s *soak) start(ctx context.Context) error {
 
 // worker1 gets the turn to begin with: it is the one that is followed.
 func (s *soak) worker1(ctx context.Context) error {
-	nc, err := nats.Connect(s.rig.NATSURL())
+	js, end, err := s.rig.jetStream()
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return err
-	}
+	defer end()
 	turns, err := js.KeyValue(ctx, streamPrefix+"_turn")
 	if err != nil {
 		return err
