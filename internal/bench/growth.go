@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
+
+	"github.com/trueup/trueup/internal/run"
 )
 
 // The smallest step of each growth; the others are ten and a hundred times as large, as
@@ -13,6 +16,7 @@ const (
 	backlogStep = 10_000
 	tableStep   = 50_000
 	tableProbe  = 10_000 // files drained onto each table
+	libraryStep = 10_000
 )
 
 // series is one line of the plot: what one unit costs at each size.
@@ -26,11 +30,11 @@ type point struct {
 	cost float64 // µs per file
 }
 
-// growth measures what a file costs as the backlog and the table grow. Flat lines mean
-// that nothing in the path looks at all there is.
+// growth measures what a file costs as the backlog, the table and the library grow. Flat
+// lines mean that nothing in the path looks at all there is.
 func (s *stage) growth(ctx context.Context) error {
 	var all []series
-	for _, grow := range []func(context.Context) ([]series, error){s.growingBacklog, s.growingTable} {
+	for _, grow := range []func(context.Context) ([]series, error){s.growingBacklog, s.growingTable, s.growingLibrary} {
 		lines, err := grow(ctx)
 		if err != nil {
 			return err
@@ -93,6 +97,55 @@ func (s *stage) growingTable(ctx context.Context) ([]series, error) {
 		ours.points, bare.points = append(ours.points, point{n, cost}), append(bare.points, point{n, floor})
 	}
 	return s.grown([]series{ours, bare}), nil
+}
+
+// growingLibrary reconciles libraries of each size with tables that agree with them.
+func (s *stage) growingLibrary(ctx context.Context) ([]series, error) {
+	ours, bare := series{name: "library of so many, compared by a run"}, series{name: "as many, listed and thrown away"}
+	for _, n := range s.steps(libraryStep) {
+		cost, floor, err := s.costOfRun(ctx, n)
+		if err != nil {
+			return nil, err
+		}
+		s.add(compared(fmt.Sprintf("growth, library of %s, per file", thousands(int64(n))), "µs", []float64{cost}, []float64{floor}, target{}))
+		ours.points, bare.points = append(ours.points, point{n, cost}), append(bare.points, point{n, floor})
+	}
+	return s.grown([]series{ours, bare}), nil
+}
+
+// costOfRun is the microseconds that a file costs in a run that finds nothing to repair
+// among n, and in a bare listing.
+func (s *stage) costOfRun(ctx context.Context, n int) (ours, bare float64, err error) {
+	c, err := s.reconciling(ctx, n)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer c.close()
+	if _, err := c.run(ctx, run.Full); err != nil {
+		return 0, 0, fmt.Errorf("the run that fills the table: %w", err)
+	}
+	if err := execute(ctx, c.database, "VACUUM ANALYZE"); err != nil {
+		return 0, 0, err
+	}
+	if err := s.settleDown(ctx); err != nil {
+		return 0, 0, err
+	}
+	r, err := c.run(ctx, run.Full)
+	if err != nil {
+		return 0, 0, err
+	}
+	if r.Same != int64(n) {
+		return 0, 0, fmt.Errorf("%d of %d files were the same", r.Same, n)
+	}
+	began := time.Now()
+	if err := c.library.readAll(ctx, c.folder, n); err != nil {
+		return 0, 0, err
+	}
+	bare = time.Since(began).Seconds() * 1e6 / float64(n)
+	// By its own times: a small run is over between two looks at it.
+	ours = r.FinishedAt.Sub(r.StartedAt).Seconds() * 1e6 / float64(n)
+	s.say("  %s: %s µs per file, bare listing %s", thousands(int64(n)), number(ours), number(bare))
+	return ours, bare, nil
 }
 
 // grown adds how the largest compares with the smallest.

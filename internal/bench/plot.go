@@ -9,7 +9,7 @@ import (
 
 // The plot's sides, and where its axes stand.
 const (
-	plotWidth, plotHeight  = 760, 420
+	plotWidth, plotHeight  = 760, 460
 	plotLeft, plotRight    = 70, 730
 	plotTop, plotBottom    = 50, 300
 	legendTop, legendEvery = 350, 18
