@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -44,7 +46,7 @@ func (q *Queue) Publish(ctx context.Context, events []event.Event) error {
 	if len(events) > MaxEvents {
 		return fmt.Errorf("%w: %d events in one call, at most %d", event.ErrTooLarge, len(events), MaxEvents)
 	}
-	c := &call{ctx: ctx, events: len(events), done: make(chan error, 1)}
+	c := q.packer.call(ctx)
 	if err := c.encode(events); err != nil {
 		return err
 	}
@@ -56,8 +58,9 @@ func (q *Queue) Publish(ctx context.Context, events []event.Event) error {
 	}
 	select {
 	case err := <-c.done:
+		q.packer.spare(c)
 		return err
-	case <-ctx.Done():
+	case <-ctx.Done(): // the packer may still hold c
 		return fmt.Errorf("%w: %w", event.ErrNotAccepted, context.Cause(ctx))
 	}
 }
@@ -84,7 +87,7 @@ func (c *call) encode(events []event.Event) error {
 	for i := range events {
 		size += len(events[i].Body) + 320
 	}
-	c.wire = make([]byte, 0, size)
+	c.events, c.wire = len(events), slices.Grow(c.wire[:0], size)
 	for i := range events {
 		var err error
 		if c.wire, err = appendEvent(c.wire, &events[i]); err != nil {
@@ -96,8 +99,9 @@ func (c *call) encode(events []event.Event) error {
 
 // packer gathers calls into envelopes. There is no timer: it takes whatever waits,
 // so a lone call goes at once, and under load the envelope grows for as long as the
-// one before it is being synced. One envelope is in flight at a time; two were
-// measured slower, because they only make each other smaller.
+// one before it is being synced. It only lets callers that could run at once do so
+// first. One envelope is in flight at a time; two were measured slower, because they
+// only make each other smaller.
 type packer struct {
 	maxEvents, maxBytes int
 	// share is how many bytes of calls an envelope takes; a single larger call
@@ -111,12 +115,35 @@ type packer struct {
 	bytes   int
 	closed  bool
 	wake    chan struct{} // buffered: one is enough
+
+	calls sync.Pool // of *call, each answered and read
 }
 
 func newPacker(c Config, share func() int, store func(string, []byte, int) error) *packer {
 	return &packer{
 		maxEvents: c.MaxWaitingEvents, maxBytes: c.MaxWaitingBytes,
 		share: share, store: store, wake: make(chan struct{}, 1),
+	}
+}
+
+// maxSpare bounds the bytes that a call keeps for the next one.
+const maxSpare = 64 << 10
+
+// call is one to fill: a new one, or one that was answered.
+func (p *packer) call(ctx context.Context) *call {
+	c, ok := p.calls.Get().(*call)
+	if !ok {
+		c = &call{done: make(chan error, 1)}
+	}
+	c.ctx = ctx
+	return c
+}
+
+// spare keeps a call whose answer was read: by then the packer is done with it.
+func (p *packer) spare(c *call) {
+	if cap(c.wire) <= maxSpare {
+		c.ctx = nil
+		p.calls.Put(c)
 	}
 }
 
@@ -150,6 +177,7 @@ func (p *packer) close() {
 func (p *packer) run() {
 	var buf []byte
 	for {
+		runtime.Gosched()
 		calls, closed := p.take()
 		if len(calls) == 0 {
 			if closed {

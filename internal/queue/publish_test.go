@@ -88,6 +88,62 @@ func TestPacks(t *testing.T) {
 	}
 }
 
+// TestI1CallersWhoLeaveTakeNothingAlong publishes from callers of which some give up at
+// once: what they leave in the packer must not turn into anybody else's event or answer.
+func TestI1CallersWhoLeaveTakeNothingAlong(t *testing.T) {
+	const callers, each = 32, 100
+	q := open(t, Config{})
+	text := func(id string) string { return strings.Repeat(id+" ", 20) }
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	accepted, left := map[string]bool{}, 0
+	for i := range callers {
+		all.Go(func() {
+			for j := range each {
+				e := ev(fmt.Sprintf("%d-%d", i, j))
+				e.Body = []byte(text(e.ID))
+				ctx, leave := context.WithCancel(testContext(t))
+				if j%3 == 0 {
+					go leave()
+				}
+				err := q.Publish(ctx, []event.Event{e})
+				leave()
+				mu.Lock()
+				if err == nil {
+					accepted[e.ID] = true
+				} else {
+					left++
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	if left == 0 {
+		t.Fatal("nobody left")
+	}
+	stored := map[string]int{}
+	for _, env := range drain(t, q) {
+		for _, e := range env.Events {
+			stored[e.ID]++
+			if string(e.Body) != text(e.ID) {
+				t.Errorf("event %s carries %q", e.ID, e.Body)
+			}
+		}
+	}
+	for id := range accepted {
+		if stored[id] != 1 {
+			t.Errorf("accepted event %s is stored %d times", id, stored[id])
+		}
+	}
+	for id, n := range stored {
+		if n > 1 {
+			t.Errorf("event %s is stored %d times", id, n)
+		}
+	}
+	t.Logf("%d accepted, %d left, %d stored", len(accepted), left, len(stored))
+}
+
 // TestPackerTake is the packer alone: what goes into the next envelope.
 func TestPackerTake(t *testing.T) {
 	gone, leave := context.WithCancel(context.Background())
