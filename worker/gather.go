@@ -20,7 +20,7 @@ const prefetch = 64
 
 // envelopes takes from the queue and keeps up to InFlight batches under way. While
 // all slots are taken, what arrives gathers into the next batch: batches grow with
-// the backlog and nothing ever waits for a timer.
+// the backlog, and what comes alone goes at once.
 func (t *turn) envelopes(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	arrived := newInbox(prefetch, t.BatchEvents)

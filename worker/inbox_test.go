@@ -3,8 +3,10 @@ package worker
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/trueup/trueup/internal/event"
 )
@@ -56,6 +58,52 @@ func TestInboxHoldsABatchAndNoMore(t *testing.T) {
 					if d != sent[n] {
 						t.Errorf("envelope %d is another one", n)
 					}
+				}
+			})
+		})
+	}
+}
+
+// A batch goes at once where the queue has no more, when it is full, and otherwise when the
+// rest has come, which is not waited for longer than gatherWithin.
+func TestInboxWaitsForWhatTheQueueHas(t *testing.T) {
+	for name, c := range map[string]struct {
+		first  []bool // one envelope each: are more behind it?
+		then   []bool // come a millisecond later
+		want   int
+		waited time.Duration
+	}{
+		"OneAlone":             {first: []bool{false}, want: 1},
+		"ThoseBehindIt":        {first: []bool{true, true}, then: []bool{false}, want: 3, waited: time.Millisecond},
+		"UntilThereIsNoRoom":   {first: []bool{true, true, true, true, true}, want: 4},
+		"NotForEver":           {first: []bool{true}, want: 1, waited: gatherWithin},
+		"NotForEverAfterSome":  {first: []bool{true}, then: []bool{true}, want: 2, waited: gatherWithin},
+		"NoMoreWhileItWaited":  {first: []bool{true}, then: []bool{true, false}, want: 3, waited: time.Millisecond},
+		"OnlyTheNewestMatters": {first: []bool{true, false}, want: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, end := context.WithCancel(t.Context())
+				var putting sync.WaitGroup
+				defer putting.Wait()
+				defer end()
+				i, began := newInbox(4, 100), time.Now()
+				put := func(all []bool) {
+					for _, more := range all {
+						d := envelopeOf(1)
+						d.More = more
+						_ = i.put(ctx, d) // the one that does not fit ends with the test
+					}
+				}
+				putting.Go(func() {
+					put(c.first)
+					<-time.After(time.Millisecond)
+					put(c.then)
+				})
+				synctest.Wait()
+				batch, err := i.take(ctx)
+				if err != nil || len(batch) != c.want || time.Since(began) != c.waited {
+					t.Errorf("took %d envelopes after %s and %v, want %d after %s", len(batch), time.Since(began), err, c.want, c.waited)
 				}
 			})
 		})

@@ -42,8 +42,8 @@ func TestShort(t *testing.T) {
 				t.Errorf("%s is missing, or there is more: %v", name, f)
 			}
 		}
-		if f["value"] == nil || f["met"] == nil {
-			t.Errorf("not judged: %v", f)
+		if f["value"] == nil || f["met"] != true {
+			t.Errorf("not met: %v", f)
 		}
 	}
 	left, err := filepath.Glob(filepath.Join(dir, "*"))

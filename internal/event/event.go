@@ -179,6 +179,8 @@ type Delivery struct {
 	Delivered uint64
 	// StoredAt is when the queue stored it, by the queue's clock.
 	StoredAt time.Time
+	// More: others that were never delivered waited behind it when the queue gave it out.
+	More bool
 
 	Ack     func() error
 	Extend  func() error

@@ -42,7 +42,7 @@ func delivery(msg jetstream.Msg) (*event.Delivery, error) {
 		return nil, fmt.Errorf("queue: message without metadata: %w", err)
 	}
 	d := &event.Delivery{
-		Sequence: meta.Sequence.Stream, Delivered: meta.NumDelivered, StoredAt: meta.Timestamp.UTC(),
+		Sequence: meta.Sequence.Stream, Delivered: meta.NumDelivered, StoredAt: meta.Timestamp.UTC(), More: meta.NumPending > 0,
 		// A plain ack: should it get lost, the envelope comes again and settles as
 		// a no-op. Waiting for the server to confirm it halves the rate.
 		Ack:     msg.Ack,

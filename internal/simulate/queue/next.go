@@ -36,12 +36,13 @@ func (d *Door) Next(ctx context.Context) (*event.Delivery, error) {
 type fetched struct {
 	m      *message
 	number uint64 // how often it had been delivered by then
+	more   bool   // others were still to be delivered for the first time
 }
 
 func (d *Door) delivery(f *fetched) *event.Delivery {
 	id := f.m.Header[headerID]
 	out := &event.Delivery{
-		Sequence: f.m.Sequence, Delivered: f.number, StoredAt: f.m.StoredAt,
+		Sequence: f.m.Sequence, Delivered: f.number, StoredAt: f.m.StoredAt, More: f.more,
 		Ack: func() error {
 			return d.call(d.ctx, "Ack", id, func() error { return d.stream.ack(f.m) })
 		},

@@ -247,7 +247,8 @@ func (s *Stream) take() *fetched {
 	m := s.choose(ready)
 	m.out, m.redeliver, m.due = true, false, time.Now().Add(s.AckWait)
 	m.Delivered++
-	return &fetched{m, m.Delivered}
+	more := slices.ContainsFunc(s.held, func(m *message) bool { return m.Delivered == 0 })
+	return &fetched{m, m.Delivered, more}
 }
 
 func (s *Stream) choose(ready []*message) *message {

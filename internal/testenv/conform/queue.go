@@ -202,15 +202,20 @@ func (q *queues) asItWas() {
 		q.Fatal(err)
 	}
 	q.publish(d, "03")
+	q.publish(d, "04")
 	got := q.next(d)
 	if !reflect.DeepEqual(got.Envelope.Events, want) || got.Envelope.ID == "" {
 		q.Errorf("got %+v\nnot %+v", got.Envelope, want)
 	}
-	if got.Delivered != 1 || got.Sequence == 0 || got.StoredAt.Before(began.Add(-time.Minute)) {
-		q.Errorf("delivery %d, message %d, stored at %v", got.Delivered, got.Sequence, got.StoredAt)
+	if got.Delivered != 1 || got.Sequence == 0 || got.StoredAt.Before(began.Add(-time.Minute)) || !got.More {
+		q.Errorf("delivery %d, message %d, stored at %v, more: %v", got.Delivered, got.Sequence, got.StoredAt, got.More)
 	}
-	if second := q.expect(d, 1, "03"); second.Sequence <= got.Sequence || second.Envelope.ID == got.Envelope.ID {
-		q.Errorf("message %d %s after %d %s", second.Sequence, second.Envelope.ID, got.Sequence, got.Envelope.ID)
+	second := q.expect(d, 1, "03")
+	if second.Sequence <= got.Sequence || second.Envelope.ID == got.Envelope.ID || !second.More {
+		q.Errorf("message %d %s after %d %s, more: %v", second.Sequence, second.Envelope.ID, got.Sequence, got.Envelope.ID, second.More)
+	}
+	if last := q.expect(d, 1, "04"); last.More {
+		q.Error("more is to come after the last one")
 	}
 }
 
