@@ -13,8 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/trueup/trueup/internal/queue"
+	"github.com/trueup/trueup/internal/queue/envelope"
 )
 
 // stuck is the error of a wait for rest that did not come within a bound. What is known of
@@ -85,7 +84,7 @@ func (r *rig) autopsyOfQueue(ctx context.Context, b *strings.Builder) error {
 			break
 		}
 		seq = m.Sequence + 1
-		env, err := queue.DecodeEnvelope(m.Data)
+		env, err := envelope.Decode(m.Data)
 		var ids []string
 		for _, e := range env.Events {
 			ids = append(ids, e.ID)

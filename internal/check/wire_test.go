@@ -13,7 +13,7 @@ import (
 // The checker's reading of an envelope and trueup's own are two; the envelopes that must
 // be readable for ever are read by both.
 func TestReadsTheEnvelopesKeptForEver(t *testing.T) {
-	files, err := filepath.Glob("../queue/testdata/*.hex")
+	files, err := filepath.Glob("../queue/envelope/testdata/*.hex")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no envelopes: %v", err)
 	}

@@ -65,30 +65,3 @@ func BenchmarkNext(b *testing.B) {
 		}
 	}
 }
-
-func BenchmarkEnvelope(b *testing.B) {
-	env := event.Envelope{ID: "01JZ0000000000000000000000"}
-	for range 100 {
-		e := full()
-		e.Body = bytes.Repeat([]byte("x"), 600)
-		env.Events = append(env.Events, e)
-	}
-	wire, err := encodeEnvelope(&env)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Run("EncodeOneEvent", func(b *testing.B) {
-		b.ReportAllocs()
-		e, buf := full(), []byte(nil)
-		e.User, e.Body = "user_123", bytes.Repeat([]byte("x"), 600)
-		for b.Loop() {
-			buf, _ = appendEvent(buf[:0], &e)
-		}
-	})
-	b.Run("Decode100Events", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			_, _ = decodeEnvelope(wire)
-		}
-	})
-}

@@ -8,7 +8,7 @@
 // connection, the replicas and what can be said about durability differ.
 //
 // Concurrent calls of Publish are packed into one envelope, because one envelope
-// is one fsync: see packer. Everything else is about not lying: Publish answers
+// is one fsync: see packer; package envelope has the bytes. Everything else is about not lying: Publish answers
 // nil only after the server confirmed the envelope, and where the server is ours
 // that confirmation is an fsync, read back at start.
 //

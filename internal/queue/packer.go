@@ -16,6 +16,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/trueup/trueup/internal/event"
+	"github.com/trueup/trueup/internal/queue/envelope"
 )
 
 // Headers of an envelope, for people who look at the stream with other tools.
@@ -71,7 +72,7 @@ func (q *Queue) payloadLimit() int {
 	if s.found == nil {
 		return 0
 	}
-	return s.payload - headerRoom - maxPreamble
+	return s.payload - headerRoom - envelope.MaxPreamble
 }
 
 // call is one call of Publish on its way through the packer.
@@ -90,7 +91,7 @@ func (c *call) encode(events []event.Event) error {
 	c.events, c.wire = len(events), slices.Grow(c.wire[:0], size)
 	for i := range events {
 		var err error
-		if c.wire, err = appendEvent(c.wire, &events[i]); err != nil {
+		if c.wire, err = envelope.AppendEvent(c.wire, &events[i]); err != nil {
 			return err
 		}
 	}
@@ -225,7 +226,7 @@ func (p *packer) pack(buf []byte, calls []*call) []byte {
 		events += c.events
 	}
 	id := newID()
-	buf = appendPreamble(buf, id, events)
+	buf = envelope.AppendPreamble(buf, id, events)
 	for _, c := range calls {
 		buf = append(buf, c.wire...)
 	}

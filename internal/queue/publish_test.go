@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/trueup/trueup/internal/event"
+	"github.com/trueup/trueup/internal/queue/envelope"
 )
 
 func TestDeliversWhatWasPublished(t *testing.T) {
@@ -216,7 +217,7 @@ func TestRefuses(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		e.Body = nil
-		wire, err := appendEvent(nil, &e)
+		wire, err := envelope.AppendEvent(nil, &e)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -315,10 +316,10 @@ func TestRefuses(t *testing.T) {
 
 	t.Run("AFreshEnvelopeThatTheServerCallsADuplicate", func(t *testing.T) {
 		q := open(t, Config{})
-		if err := q.storeEnvelope("same", appendPreamble(nil, "same", 0), 0); err != nil {
+		if err := q.storeEnvelope("same", envelope.AppendPreamble(nil, "same", 0), 0); err != nil {
 			t.Fatal(err)
 		}
-		if err := q.storeEnvelope("same", appendPreamble(nil, "same", 0), 0); !errors.Is(err, event.ErrNotAccepted) {
+		if err := q.storeEnvelope("same", envelope.AppendPreamble(nil, "same", 0), 0); !errors.Is(err, event.ErrNotAccepted) {
 			t.Errorf("got %v", err)
 		}
 	})

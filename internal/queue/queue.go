@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/trueup/trueup/internal/queue/envelope"
 )
 
 // Queue is an open queue. All its methods may be called at once.
@@ -256,7 +257,7 @@ func (q *Queue) mend(ctx context.Context) bool {
 // stores again, and a queue that is not ready gets none.
 func (q *Queue) probe() {
 	id := newID()
-	_ = q.storeEnvelope(id, appendPreamble(nil, id, 0), 0) // it has noted its error
+	_ = q.storeEnvelope(id, envelope.AppendPreamble(nil, id, 0), 0) // it has noted its error
 }
 
 // checkRoom ends "full" once a twentieth of the room is free again, so that a full

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/trueup/trueup/internal/event"
+	"github.com/trueup/trueup/internal/queue/envelope"
 )
 
 // Next returns the next envelope, blocking until there is one or ctx is done. It
@@ -49,7 +50,7 @@ func delivery(msg jetstream.Msg) (*event.Delivery, error) {
 		Extend:  msg.InProgress,
 		Release: func(after time.Duration) error { return release(msg, after) },
 	}
-	if d.Envelope, err = decodeEnvelope(msg.Data()); err != nil {
+	if d.Envelope, err = envelope.Decode(msg.Data()); err != nil {
 		d.Raw, d.Err = msg.Data(), fmt.Errorf("queue: message %d: %w", d.Sequence, err)
 	}
 	return d, nil

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/trueup/trueup/internal/event"
+	"github.com/trueup/trueup/internal/queue/envelope"
 )
 
 func TestNext(t *testing.T) {
@@ -80,7 +81,7 @@ func TestNext(t *testing.T) {
 			t.Fatal(err)
 		}
 		d := next(t, q)
-		if !errors.Is(d.Err, errVersion) || !bytes.Equal(d.Raw, raw) || len(d.Envelope.Events) > 0 {
+		if !errors.Is(d.Err, envelope.ErrVersion) || !bytes.Equal(d.Raw, raw) || len(d.Envelope.Events) > 0 {
 			t.Errorf("got %+v", d)
 		}
 		ack(t, d)

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/trueup/trueup/internal/check"
-	carrier "github.com/trueup/trueup/internal/queue"
+	"github.com/trueup/trueup/internal/queue/envelope"
 	"github.com/trueup/trueup/internal/simulate/queue"
 )
 
@@ -53,7 +53,7 @@ func messagesOf(held []queue.Message) []check.Message {
 func (w *world) stored() []string {
 	ids := []string{}
 	for _, m := range w.stream.Ever() {
-		e, err := carrier.DecodeEnvelope(m.Data)
+		e, err := envelope.Decode(m.Data)
 		if err != nil {
 			w.record.wrong("stream", "message %d does not decode: %v", m.Sequence, err)
 			continue

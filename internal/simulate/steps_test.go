@@ -17,11 +17,11 @@ const module = "github.com/trueup/trueup/"
 // is what internal/service joins. The doors name worker/reconcile and ingest nowhere; the
 // interfaces that they implement are internal/service's.
 var mayImport = map[string][]string{
-	".": {"internal/service", "internal/config", "internal/chance", "internal/emulator", "internal/imagekit", "internal/ticket", "internal/check", "internal/store", "internal/queue",
+	".": {"internal/service", "internal/config", "internal/chance", "internal/emulator", "internal/imagekit", "internal/ticket", "internal/check", "internal/store", "internal/queue", "internal/queue/envelope",
 		"internal/simulate/fault", "internal/simulate/queue", "internal/simulate/rows", "internal/simulate/library", "internal/simulate/wire"},
 	"fault":   {},
 	"wire":    {},
-	"queue":   {"internal/event", "internal/queue", "internal/chance", "internal/simulate/fault"},
+	"queue":   {"internal/event", "internal/queue", "internal/queue/envelope", "internal/chance", "internal/simulate/fault"},
 	"rows":    {"internal/check", "internal/event", "internal/file", "internal/run", "internal/rule", "internal/store", "internal/chance", "internal/simulate/fault", "worker/reconcile"},
 	"library": {"internal/emulator", "internal/imagekit", "internal/simulate/fault", "internal/simulate/wire"},
 }

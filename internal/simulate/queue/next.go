@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/trueup/trueup/internal/event"
-	carrier "github.com/trueup/trueup/internal/queue"
+	"github.com/trueup/trueup/internal/queue/envelope"
 )
 
 // Next returns the next envelope, blocking until there is one or ctx is done.
@@ -54,7 +54,7 @@ func (d *Door) delivery(f *fetched) *event.Delivery {
 		},
 	}
 	var err error
-	if out.Envelope, err = carrier.DecodeEnvelope(f.m.Data); err != nil {
+	if out.Envelope, err = envelope.Decode(f.m.Data); err != nil {
 		out.Raw, out.Err = f.m.Data, fmt.Errorf("queue: message %d: %w", f.m.Sequence, err)
 	}
 	return out

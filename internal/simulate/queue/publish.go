@@ -11,6 +11,7 @@ import (
 
 	"github.com/trueup/trueup/internal/event"
 	carrier "github.com/trueup/trueup/internal/queue"
+	"github.com/trueup/trueup/internal/queue/envelope"
 )
 
 const (
@@ -30,7 +31,7 @@ func (d *Door) Publish(ctx context.Context, events []event.Event) error {
 	if len(events) > carrier.MaxEvents {
 		return fmt.Errorf("%w: %d events in one call, at most %d", event.ErrTooLarge, len(events), carrier.MaxEvents)
 	}
-	wire, err := carrier.EncodeEnvelope(&event.Envelope{Events: events})
+	wire, err := envelope.Encode(&event.Envelope{Events: events})
 	if err != nil {
 		return err
 	}
@@ -153,7 +154,7 @@ func (p *packer) pack(calls []*waiting) {
 	for _, w := range calls {
 		env.Events = append(env.Events, w.events...)
 	}
-	data, err := carrier.EncodeEnvelope(&env)
+	data, err := envelope.Encode(&env)
 	if err == nil {
 		err = p.store(env.ID, data, len(env.Events))
 	}

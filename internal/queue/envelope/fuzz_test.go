@@ -1,4 +1,4 @@
-package queue
+package envelope
 
 import (
 	"bytes"
@@ -14,14 +14,14 @@ import (
 	"github.com/trueup/trueup/internal/testenv/seed"
 )
 
-// FuzzDecodeEnvelope holds that an envelope has one reading: what was read is written
+// FuzzDecode holds that an envelope has one reading: what was read is written
 // and read again as the same, and neither a part of it nor more than it is an envelope.
-func FuzzDecodeEnvelope(f *testing.F) {
+func FuzzDecode(f *testing.F) {
 	for _, s := range seed.Files(f, "testdata/*.hex", 2) {
 		f.Add(vector(f, strings.TrimSuffix(s.Name, filepath.Ext(s.Name))))
 	}
 	f.Fuzz(func(t *testing.T, wire []byte) {
-		env, err := decodeEnvelope(wire)
+		env, err := Decode(wire)
 		if err != nil {
 			if len(env.Events) > 0 || env.ID != "" {
 				t.Fatalf("half an envelope beside %v: %+v", err, env)
@@ -40,23 +40,23 @@ func FuzzDecodeEnvelope(f *testing.F) {
 			}
 		}
 		for _, other := range [][]byte{wire[:len(wire)-1], append(bytes.Clone(wire), 0)} {
-			if env, err := decodeEnvelope(other); err == nil {
+			if env, err := Decode(other); err == nil {
 				t.Fatalf("a byte more or less is an envelope too: %+v", env)
 			}
 		}
-		again, err := encodeEnvelope(&env)
+		again, err := Encode(&env)
 		if err != nil {
 			t.Skip("more than we would write") // a reader takes longer headers than ours
 		}
-		env2, err := decodeEnvelope(again)
+		env2, err := Decode(again)
 		if err != nil || !reflect.DeepEqual(env, env2) {
 			t.Errorf("read %+v\nthen %+v (%v)", env, env2, err)
 		}
 	})
 }
 
-// FuzzEncodeEnvelope holds that whatever an event holds comes back as it was.
-func FuzzEncodeEnvelope(f *testing.F) {
+// FuzzEncode holds that whatever an event holds comes back as it was.
+func FuzzEncode(f *testing.F) {
 	f.Add("01JZ", "client", "report", "f", "user", "h", "v", int64(1), []byte("{}"))
 	f.Add("", "", "\u2028<", "", "\"\\", "", "", int64(-1<<60), []byte{0, 0xff})
 	f.Fuzz(func(t *testing.T, id, source, kind, fileID, user, name, value string, at int64, body []byte) {
@@ -73,11 +73,11 @@ func FuzzEncodeEnvelope(f *testing.F) {
 			AcceptedAt: time.UnixMicro(at).UTC(), Headers: map[string]string{name: value}, Body: body,
 		}
 		want := event.Envelope{ID: "e", Events: []event.Event{e, e}}
-		wire, err := encodeEnvelope(&want)
+		wire, err := Encode(&want)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := decodeEnvelope(wire)
+		got, err := Decode(wire)
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("got %+v (%v)\nwant %+v", got, err, want)
 		}
@@ -88,19 +88,19 @@ func FuzzEncodeEnvelope(f *testing.F) {
 // the envelope's own size warrants.
 func TestDecodeIsFrugal(t *testing.T) {
 	try := func(name string, wire []byte) {
-		seed.Frugal(t, name, len(wire), func() { _, _ = decodeEnvelope(wire) })
+		seed.Frugal(t, name, len(wire), func() { _, _ = Decode(wire) })
 	}
 	for _, s := range seed.Files(t, "testdata/*.hex", 2) {
 		try(s.Name, vector(t, strings.TrimSuffix(s.Name, ".hex")))
 	}
-	for name, args := range seed.Kept(t, "FuzzDecodeEnvelope", 10) {
+	for name, args := range seed.Kept(t, "FuzzDecode", 10) {
 		try(name, []byte(args[0]))
 	}
-	head := func(events int) []byte { return appendPreamble(nil, "e", events) }
+	head := func(events int) []byte { return AppendPreamble(nil, "e", events) }
 	try("many events said, none there", head(maxInBinary))
 	try("a length beyond everything", binary.AppendUvarint(head(1), 1<<62))
 	most := append(head(maxInBinary), make([]byte, 2*maxInBinary)...)
-	seed.Within(t, "as many events of two bytes as there may be", 1<<20, func() { _, _ = decodeEnvelope(most) })
+	seed.Within(t, "as many events of two bytes as there may be", 1<<20, func() { _, _ = Decode(most) })
 	large := head(1)
 	large = appendBytes(large, []byte(`{"i":"a","s":"client","a":1}`))
 	try("one large body", appendBytes(large, make([]byte, 1<<20)))

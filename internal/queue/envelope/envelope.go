@@ -1,4 +1,22 @@
-package queue
+// Package envelope writes and reads what stands in the stream: the events of one or more
+// calls, as one message. It is apart from the queue because whoever looks at a stream needs
+// it without a server.
+//
+// Its one invariant: an envelope has one reading, in every version that can read it, and no
+// part of it, nor more than it, is an envelope. On the wire, version 1:
+//
+//	"tru" 0x01            magic and version
+//	uvarint n, n bytes    envelope id
+//	uvarint               number of events
+//	per event:
+//	  uvarint n, n bytes  everything about it but the body, as JSON
+//	  uvarint n, n bytes  the body, byte for byte as received
+//
+// A reader ignores JSON fields it does not know, so that fields may be added while
+// old and new versions run side by side; whatever cannot be read that way needs a
+// new version byte. Text that is not UTF-8 loses its bad bytes (U+FFFD), times keep
+// microseconds; evidence is the body, and that is kept exactly.
+package envelope
 
 import (
 	"encoding/binary"
@@ -16,29 +34,17 @@ import (
 	"github.com/trueup/trueup/internal/event"
 )
 
-// An envelope on the wire, version 1:
-//
-//	"tru" 0x01            magic and version
-//	uvarint n, n bytes    envelope id
-//	uvarint               number of events
-//	per event:
-//	  uvarint n, n bytes  everything about it but the body, as JSON
-//	  uvarint n, n bytes  the body, byte for byte as received
-//
-// A reader ignores JSON fields it does not know, so that fields may be added while
-// old and new versions run side by side; whatever cannot be read that way needs a
-// new version byte. Text that is not UTF-8 loses its bad bytes (U+FFFD), times keep
-// microseconds; evidence is the body, and that is kept exactly.
 const (
 	wireMagic   = "tru\x01"
 	maxIDBytes  = 64
 	maxHeader   = 256 << 10 // of one event's JSON; ours are below 4 KiB
-	maxInBinary = 4096      // events a reader accepts: a later version may pack more than MaxEvents
+	maxInBinary = 4096      // events a reader accepts: a later version may pack more than queue.MaxEvents
 )
 
 var (
+	// ErrVersion is an envelope of a version this trueup does not know.
+	ErrVersion     = errors.New("envelope of a version this trueup does not know")
 	errNotEnvelope = errors.New("not an envelope of trueup")
-	errVersion     = errors.New("envelope of a version this trueup does not know")
 	errCut         = errors.New("envelope is cut short")
 )
 
@@ -57,9 +63,10 @@ type wireEvent struct {
 	Headers    map[string]string `json:"h,omitempty"`
 }
 
-// appendEvent appends one event as it stands inside an envelope. The JSON is that of
+// AppendEvent appends one event as it stands inside an envelope; the error is
+// event.ErrTooLarge, where it has too much beside its body. The JSON is that of
 // wireEvent, which reads it; it is written by hand because every request pays for it.
-func appendEvent(dst []byte, e *event.Event) ([]byte, error) {
+func AppendEvent(dst []byte, e *event.Event) ([]byte, error) {
 	// Its length stands before it; two bytes are enough for nearly all.
 	start := len(dst)
 	dst = append(dst, 0, 0)
@@ -133,36 +140,37 @@ func appendText(dst []byte, s string) []byte {
 	return append(dst, '"')
 }
 
-// appendPreamble appends what stands before the events.
-func appendPreamble(dst []byte, id string, events int) []byte {
+// AppendPreamble appends what stands before so many events.
+func AppendPreamble(dst []byte, id string, events int) []byte {
 	dst = append(dst, wireMagic...)
 	dst = binary.AppendUvarint(dst, uint64(len(id)))
 	dst = append(dst, id...)
 	return binary.AppendUvarint(dst, uint64(events))
 }
 
-// maxPreamble bounds what appendPreamble adds.
-const maxPreamble = len(wireMagic) + binary.MaxVarintLen64 + maxIDBytes + binary.MaxVarintLen64
+// MaxPreamble bounds what AppendPreamble adds.
+const MaxPreamble = len(wireMagic) + binary.MaxVarintLen64 + maxIDBytes + binary.MaxVarintLen64
 
-func encodeEnvelope(env *event.Envelope) ([]byte, error) {
-	out := appendPreamble(nil, env.ID, len(env.Events))
+// Encode writes an envelope; errors are those of AppendEvent.
+func Encode(env *event.Envelope) ([]byte, error) {
+	out := AppendPreamble(nil, env.ID, len(env.Events))
 	for i := range env.Events {
 		var err error
-		if out, err = appendEvent(out, &env.Events[i]); err != nil {
+		if out, err = AppendEvent(out, &env.Events[i]); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
 }
 
-// decodeEnvelope reads an envelope. The bodies are parts of data, not copies.
-func decodeEnvelope(data []byte) (event.Envelope, error) {
+// Decode reads an envelope. The bodies are parts of data, not copies.
+func Decode(data []byte) (event.Envelope, error) {
 	r := wireReader{rest: data, json: jsonv2.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))}
 	if len(data) < len(wireMagic) || string(data[:3]) != wireMagic[:3] {
 		return event.Envelope{}, errNotEnvelope
 	}
 	if data[3] != wireMagic[3] {
-		return event.Envelope{}, fmt.Errorf("%w: %d", errVersion, data[3])
+		return event.Envelope{}, fmt.Errorf("%w: %d", ErrVersion, data[3])
 	}
 	r.rest = data[len(wireMagic):]
 	env := event.Envelope{ID: string(r.bytes(maxIDBytes))}

@@ -1,4 +1,4 @@
-package queue
+package envelope
 
 import (
 	"bytes"
@@ -24,9 +24,16 @@ func full() event.Event {
 	}
 }
 
-func TestEnvelopeRoundTrip(t *testing.T) {
+func ev(id string) event.Event {
+	return event.Event{
+		ID: id, Source: event.Client, Origin: event.Client, Kind: event.KindReport, FileID: "f_" + id, User: "user_123",
+		AcceptedAt: time.UnixMicro(1_790_000_000_123_456).UTC(), Body: []byte(`{"fileId":"f_` + id + `"}`),
+	}
+}
+
+func TestRoundTrip(t *testing.T) {
 	many := event.Envelope{ID: "e"}
-	for i := range MaxEvents {
+	for i := range 256 {
 		many.Events = append(many.Events, ev(fmt.Sprint(i)))
 	}
 	for name, want := range map[string]event.Envelope{
@@ -37,11 +44,11 @@ func TestEnvelopeRoundTrip(t *testing.T) {
 		"AFullEnvelope":     many,
 	} {
 		t.Run(name, func(t *testing.T) {
-			wire, err := encodeEnvelope(&want)
+			wire, err := Encode(&want)
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := decodeEnvelope(wire)
+			got, err := Decode(wire)
 			if err != nil || !reflect.DeepEqual(got, want) {
 				t.Errorf("got %+v (%v)\nwant %+v", got, err, want)
 			}
@@ -49,12 +56,12 @@ func TestEnvelopeRoundTrip(t *testing.T) {
 	}
 }
 
-// TestEnvelopeVectors keeps the wire as it is: envelopes that an earlier version
+// TestVectors keeps the wire as it is: envelopes that an earlier version
 // stored are read for ever. The files hold hex, with comments.
-func TestEnvelopeVectors(t *testing.T) {
+func TestVectors(t *testing.T) {
 	const version1, future = "version1", "version1-unknown-fields"
 	for _, name := range []string{version1, future} {
-		env, err := decodeEnvelope(vector(t, name))
+		env, err := Decode(vector(t, name))
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -62,7 +69,7 @@ func TestEnvelopeVectors(t *testing.T) {
 		if !reflect.DeepEqual(env, want) {
 			t.Errorf("%s: got %+v\nwant %+v", name, env, want)
 		}
-		wire, err := encodeEnvelope(&want)
+		wire, err := Encode(&want)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -91,7 +98,7 @@ func vector(t testing.TB, name string) []byte {
 }
 
 func TestRefusesToRead(t *testing.T) {
-	good, err := encodeEnvelope(&event.Envelope{ID: "e", Events: []event.Event{ev("a"), ev("b")}})
+	good, err := Encode(&event.Envelope{ID: "e", Events: []event.Event{ev("a"), ev("b")}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +108,7 @@ func TestRefusesToRead(t *testing.T) {
 	}{
 		"Nothing":             {nil, errNotEnvelope},
 		"SomethingElse":       {[]byte(`{"fileId":"x"}`), errNotEnvelope},
-		"ALaterVersion":       {[]byte("tru\x02..."), errVersion},
+		"ALaterVersion":       {[]byte("tru\x02..."), ErrVersion},
 		"OnlyTheMagic":        {[]byte(wireMagic), errCut},
 		"CutInTheLastBody":    {good[:len(good)-1], errCut},
 		"MoreThanItSays":      {append(bytes.Clone(good), 0), nil},
@@ -111,7 +118,7 @@ func TestRefusesToRead(t *testing.T) {
 		"AHeaderNotJSON":      {append([]byte(wireMagic), 1, 'e', 1, 1, '{', 0), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			env, err := decodeEnvelope(tt.wire)
+			env, err := Decode(tt.wire)
 			if err == nil || tt.want != nil && !errors.Is(err, tt.want) {
 				t.Errorf("got %+v, %v", env, err)
 			}
@@ -119,7 +126,7 @@ func TestRefusesToRead(t *testing.T) {
 	}
 	t.Run("AnyPrefixOfAGoodOne", func(t *testing.T) {
 		for n := range good {
-			if _, err := decodeEnvelope(good[:n]); err == nil {
+			if _, err := Decode(good[:n]); err == nil {
 				t.Errorf("%d of %d bytes were read as an envelope", n, len(good))
 			}
 		}

@@ -1,4 +1,4 @@
-package queue
+package envelope
 
 import (
 	"bytes"
@@ -18,7 +18,7 @@ func TestEnvelopesAllocateWithinTheirCeilings(t *testing.T) {
 	for range events {
 		env.Events = append(env.Events, e)
 	}
-	wire, err := encodeEnvelope(&env)
+	wire, err := Encode(&env)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,9 +27,9 @@ func TestEnvelopesAllocateWithinTheirCeilings(t *testing.T) {
 		work    func() error
 		ceiling float64
 	}{
-		"EncodeOneEvent":      {func() error { _, err := appendEvent(buf, &e); return err }, 0},
-		"EncodeAFullEnvelope": {func() error { _, err := encodeEnvelope(&env); return err }, 30},
-		"DecodeAFullEnvelope": {func() error { _, err := decodeEnvelope(wire); return err }, 1000},
+		"EncodeOneEvent":      {func() error { _, err := AppendEvent(buf, &e); return err }, 0},
+		"EncodeAFullEnvelope": {func() error { _, err := Encode(&env); return err }, 30},
+		"DecodeAFullEnvelope": {func() error { _, err := Decode(wire); return err }, 1000},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := testing.AllocsPerRun(50, func() {
