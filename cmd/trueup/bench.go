@@ -58,7 +58,7 @@ shown as missed; the exit code is 1 only where something could not be measured, 
 	c.Flags().IntVar(&f.Files, "files", 1_000_000, "how many files reconcile compares")
 	c.Flags().IntVar(&f.Largest, "largest", 100, "growth's largest step, as a multiple of its smallest")
 	c.Flags().StringVar(&f.Plot, "plot", "", "file that growth draws its figures into, as SVG")
-	c.Flags().StringVar(&f.Profiles, "profiles", "", "folder for processor profiles of each measure")
+	c.Flags().StringVar(&f.Profiles, "profiles", "", "folder for profiles of each measure: processor, allocations, mutex, block")
 	c.Flags().BoolVar(&f.strict, "strict", false, "exit 1 when a figure misses its target")
 	return c
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/pprof"
 	"slices"
 	"time"
@@ -45,8 +46,8 @@ type Config struct {
 	Largest int
 	// Plot is the file that growth draws into; empty means none.
 	Plot string
-	// Profiles is a folder for processor profiles of what runs in this process; empty:
-	// none are taken.
+	// Profiles is a folder for profiles (processor, allocations, mutex, block) of what runs
+	// in this process; empty: none are taken. They cost a little.
 	Profiles string
 	// Progress hears what is being measured; nil: nobody.
 	Progress io.Writer
@@ -182,7 +183,16 @@ func (e *absentError) Error() string { return "not run: " + e.why }
 
 func absentf(format string, args ...any) error { return &absentError{fmt.Sprintf(format, args...)} }
 
-// profile takes a processor profile of this process until stop.
+// What of this process's waiting is sampled while profiles are taken: one contended lock
+// in so many, one wait per so many nanoseconds of waiting.
+const (
+	mutexEvery = 100
+	blockEvery = 100_000
+)
+
+// profile takes profiles of this process until stop: of the processor, and of what was
+// allocated, contended and waited for since the run began (`go tool pprof -base` leaves
+// out the measures before).
 func (s *stage) profile(name string) (stop func() error, err error) {
 	if s.Profiles == "" {
 		return func() error { return nil }, nil
@@ -194,7 +204,24 @@ func (s *stage) profile(name string) (stop func() error, err error) {
 	if err := pprof.StartCPUProfile(f); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return func() error { pprof.StopCPUProfile(); return f.Close() }, nil
+	runtime.SetMutexProfileFraction(mutexEvery)
+	runtime.SetBlockProfileRate(blockEvery)
+	return func() error {
+		pprof.StopCPUProfile()
+		errs := []error{f.Close()}
+		for _, kind := range []string{"allocs", "mutex", "block"} {
+			errs = append(errs, s.lookUp(name, kind))
+		}
+		return errors.Join(errs...)
+	}, nil
+}
+
+func (s *stage) lookUp(name, kind string) error {
+	f, err := os.Create(filepath.Join(s.Profiles, name+"."+kind+".prof"))
+	if err != nil {
+		return err
+	}
+	return errors.Join(pprof.Lookup(kind).WriteTo(f, 0), f.Close())
 }
 
 func (s *stage) add(f Figure) { s.report.Figures = append(s.report.Figures, f) }

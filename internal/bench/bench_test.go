@@ -18,8 +18,8 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 // TestShort runs the real binary as CI does. What it judges does not depend on the
 // clock, so it must hold here, too.
 func TestShort(t *testing.T) {
-	dir := testenv.Dir(t)
-	cmd := exec.CommandContext(t.Context(), testenv.Trueup(t), "bench", "verify", "--short", "--json", "--data-dir", dir)
+	dir, profiles := testenv.Dir(t), t.TempDir()
+	cmd := exec.CommandContext(t.Context(), testenv.Trueup(t), "bench", "verify", "--short", "--json", "--data-dir", dir, "--profiles", profiles)
 	var out, progress bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &progress
 	if err := cmd.Run(); err != nil {
@@ -44,6 +44,11 @@ func TestShort(t *testing.T) {
 		}
 		if f["value"] == nil || f["met"] != true {
 			t.Errorf("not met: %v", f)
+		}
+	}
+	for _, kind := range []string{"cpu", "allocs", "mutex", "block"} {
+		if i, err := os.Stat(filepath.Join(profiles, "verify."+kind+".prof")); err != nil || i.Size() == 0 {
+			t.Errorf("the profile of %s: %v", kind, err)
 		}
 	}
 	left, err := filepath.Glob(filepath.Join(dir, "*"))
