@@ -37,7 +37,7 @@ func (s *slow) Publish(ctx context.Context, _ []event.Event) error {
 // next ones wait a moment, and then have their answer while the others still wait.
 func TestOverloadIsToldSoon(t *testing.T) {
 	for name, request := range map[string]func(b *bench) *httptest.ResponseRecorder{
-		"Webhook": func(b *bench) *httptest.ResponseRecorder { return b.do(b.delivery(hint)) },
+		"Webhook": func(b *bench) *httptest.ResponseRecorder { return b.do(b.delivery(deletion)) },
 		"Report":  func(b *bench) *httptest.ResponseRecorder { return b.report("u", report) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -81,13 +81,13 @@ func TestNoPlaceIsHeldByABodyThatDoesNotCome(t *testing.T) {
 		never := make(chan struct{})
 		for range atOnce {
 			go func() {
-				r := b.delivery(hint)
+				r := b.delivery(deletion)
 				r.Body = blocked{never}
 				b.do(r)
 			}()
 		}
 		synctest.Wait()
-		if w := b.do(b.delivery(hint)); w.Code != http.StatusOK {
+		if w := b.do(b.delivery(deletion)); w.Code != http.StatusOK {
 			t.Errorf("%d %s", w.Code, w.Body)
 		}
 		close(never)
@@ -108,13 +108,13 @@ func TestComplaintsAreFew(t *testing.T) {
 	b := setup(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 	b.queue.before = event.ErrNotAccepted
 	for range 500 {
-		b.do(b.delivery(hint))
+		b.do(b.delivery(deletion))
 	}
 	if n := strings.Count(log.String(), "request not served"); n != complaints {
 		t.Errorf("%d lines for 500 requests, want %d", n, complaints)
 	}
 	b.now = b.now.Add(time.Second)
-	b.do(b.delivery(hint))
+	b.do(b.delivery(deletion))
 	if want := fmt.Sprintf("unlogged=%d\n", 500-complaints); !strings.HasSuffix(log.String(), want) {
 		t.Errorf("the last line does not end with %q: %s", want, log.String()[max(0, log.Len()-200):])
 	}

@@ -20,24 +20,6 @@ const sampleNotice = `{"type":"file.created","id":"c4f5b8c0-1111-4222-8333-44445
 
 const sampleReport = `{"fileId":"6543f1a2b3c4d5e6f7a8b9c0","url":"https://ik.imagekit.io/demo_id/u/user_123/holiday.jpg"}`
 
-func BenchmarkParseNotice(b *testing.B) {
-	b.ReportAllocs()
-	for b.Loop() {
-		if n, err := parseNotice([]byte(sampleNotice)); err != nil || n.fileID == "" {
-			b.Fatal(n, err)
-		}
-	}
-}
-
-func BenchmarkParseReports(b *testing.B) {
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, _, err := parseReports([]byte(sampleReport)); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
 // forgetful takes everything and keeps nothing, so that a benchmark sees the handler.
 type forgetful struct{}
 
@@ -80,11 +62,8 @@ func requestsOf(t testing.TB) map[string]func() {
 // of the clock. Ceilings are what it takes today, and a little for other versions of
 // Go; whoever lowers the cost lowers them, too.
 func TestRequestsAllocateWithinTheirCeilings(t *testing.T) {
-	ceilings := map[string]float64{"ParseNotice": 42, "ParseReport": 20, "Webhook": 125, "Report": 160}
-	work := requestsOf(t)
-	work["ParseNotice"] = func() { _, _ = parseNotice([]byte(sampleNotice)) }
-	work["ParseReport"] = func() { _, _, _ = parseReports([]byte(sampleReport)) }
-	for name, f := range work {
+	ceilings := map[string]float64{"Webhook": 125, "Report": 160}
+	for name, f := range requestsOf(t) {
 		if got := testing.AllocsPerRun(200, f); got > ceilings[name] {
 			t.Errorf("%s: %v allocations, at most %v", name, got, ceilings[name])
 		}

@@ -7,11 +7,10 @@ import (
 	"strings"
 )
 
-// What a body may weigh, and how deep it may nest.
+// What a body may weigh.
 const (
 	maxReportBody  = 256 << 10
 	maxWebhookBody = 1 << 20
-	maxDepth       = 32
 	// maxDiscard is how much of a body that is too large is read and thrown away, so
 	// that a sender who is still writing gets to read the answer rather than a broken
 	// connection.
@@ -59,27 +58,4 @@ func plainJSON(h http.Header) error {
 		return unsupported("bad_content_type", "Send the body as Content-Type: application/json, in UTF-8.")
 	}
 	return nil
-}
-
-// tooDeep reports whether JSON text nests deeper than maxDepth, without building
-// anything from it, so that a body of brackets costs its own size and no more.
-func tooDeep(body []byte) bool {
-	depth, inString, escaped := 0, false, false
-	for _, c := range body {
-		switch {
-		case escaped:
-			escaped = false
-		case inString:
-			escaped, inString = c == '\\', c != '"'
-		case c == '"':
-			inString = true
-		case c == '{' || c == '[':
-			if depth++; depth > maxDepth {
-				return true
-			}
-		case c == '}' || c == ']':
-			depth--
-		}
-	}
-	return false
 }

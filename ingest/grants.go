@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/trueup/trueup/ingest/grant"
+	"github.com/trueup/trueup/ingest/hint"
 )
 
 // authParams permits one V1 upload, whose other parameters the client chooses.
@@ -25,7 +26,7 @@ func (h *handler) uploadToken(w http.ResponseWriter, r *http.Request, user strin
 	if err != nil {
 		return reply{}, err
 	}
-	if err := validJSON(body); err != nil {
+	if err := hint.ValidJSON(body); err != nil {
 		return reply{}, err
 	}
 	upload, err := h.Grants.V2(user, body)

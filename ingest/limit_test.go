@@ -47,7 +47,7 @@ func TestUserRate(t *testing.T) {
 
 func TestFailedSignatures(t *testing.T) {
 	forged := func(from, forwarded string) *http.Request {
-		r := httptest.NewRequest(http.MethodPost, "/webhooks/imagekit", strings.NewReader(hint))
+		r := httptest.NewRequest(http.MethodPost, "/webhooks/imagekit", strings.NewReader(deletion))
 		r.Header.Set("Content-Type", "application/json")
 		r.RemoteAddr = net.JoinHostPort(from, "1234")
 		if forwarded != "" {
@@ -77,7 +77,7 @@ func TestFailedSignatures(t *testing.T) {
 		for range 5 {
 			b.do(forged("192.0.2.1", ""))
 		}
-		good := b.delivery(hint)
+		good := b.delivery(deletion)
 		good.RemoteAddr = "192.0.2.1:4321"
 		expect(t, b.do(good), http.StatusOK, "")
 	})

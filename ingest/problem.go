@@ -10,6 +10,7 @@ import (
 
 	"github.com/trueup/trueup/ingest/caller"
 	"github.com/trueup/trueup/ingest/grant"
+	"github.com/trueup/trueup/ingest/hint"
 	"github.com/trueup/trueup/ingest/signature"
 	"github.com/trueup/trueup/internal/event"
 	"github.com/trueup/trueup/internal/ticket"
@@ -26,8 +27,8 @@ type problem struct {
 
 func (p *problem) Error() string { return p.code + ": " + p.sentence }
 
-func badRequest(code, sentence string, args ...any) *problem {
-	return &problem{status: http.StatusBadRequest, code: code, sentence: fmt.Sprintf(sentence, args...)}
+func badRequest(code, sentence string) *problem {
+	return &problem{status: http.StatusBadRequest, code: code, sentence: sentence}
 }
 
 func errNotFound(sentence string) *problem {
@@ -65,6 +66,7 @@ func problemOf(err error) *problem {
 		nobody  *caller.Refusal
 		forged  *signature.Refusal
 		refused *grant.Refusal
+		unread  *hint.Refusal
 	)
 	switch {
 	case errors.As(err, &p):
@@ -78,6 +80,8 @@ func problemOf(err error) *problem {
 			sentence: "The request is not signed by ImageKit, or not lately."}
 	case errors.As(err, &refused):
 		return ofGrant(refused)
+	case errors.As(err, &unread):
+		return badRequest(unread.Code, unread.Sentence)
 	case errors.Is(err, ticket.ErrNoReport):
 		return errNotFound("There is no such report of yours.")
 	case errors.Is(err, event.ErrTooLarge):

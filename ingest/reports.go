@@ -3,6 +3,7 @@ package ingest
 import (
 	"net/http"
 
+	"github.com/trueup/trueup/ingest/hint"
 	"github.com/trueup/trueup/internal/event"
 )
 
@@ -30,7 +31,7 @@ func (h *handler) saveMetadata(w http.ResponseWriter, r *http.Request, user stri
 		return reply{}, err
 	}
 	defer leave()
-	reports, array, err := parseReports(body)
+	reports, array, err := hint.ParseReports(body)
 	if err != nil {
 		return reply{}, err
 	}
@@ -52,7 +53,7 @@ func (h *handler) saveMetadata(w http.ResponseWriter, r *http.Request, user stri
 	return reply{status: http.StatusAccepted, header: map[string]string{"Location": "/reports/" + id}, body: taken{Success: true, ReportID: id}}, nil
 }
 
-func (h *handler) reported(r *http.Request, user string, reports []said) ([]event.Event, error) {
+func (h *handler) reported(r *http.Request, user string, reports []hint.Report) ([]event.Event, error) {
 	at, headers := h.acceptedAt(), kept(r, reportHeaders)
 	events := make([]event.Event, len(reports))
 	for i, report := range reports {
@@ -61,8 +62,8 @@ func (h *handler) reported(r *http.Request, user string, reports []said) ([]even
 			return nil, err
 		}
 		events[i] = event.Event{
-			ID: id, Source: event.Client, Origin: event.Client, Kind: event.KindReport, FileID: report.fileID,
-			User: user, AcceptedAt: at, Headers: headers, Body: report.raw,
+			ID: id, Source: event.Client, Origin: event.Client, Kind: event.KindReport, FileID: report.FileID,
+			User: user, AcceptedAt: at, Headers: headers, Body: report.Raw,
 		}
 	}
 	return events, nil

@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-chi/chi/v5/middleware"
 
+	"github.com/trueup/trueup/ingest/hint"
 	"github.com/trueup/trueup/ingest/signature"
 	"github.com/trueup/trueup/internal/event"
 )
@@ -32,13 +33,13 @@ func (h *handler) webhook(w http.ResponseWriter, r *http.Request) (reply, error)
 	if err != nil {
 		return reply{}, err
 	}
-	n, err := parseNotice(body)
+	n, err := hint.ParseNotice(body)
 	if err != nil {
-		h.metrics.webhook(kindUnknown, "unreadable")
+		h.metrics.webhook(hint.KindUnknown, "unreadable")
 		return reply{}, err
 	}
-	if n.fileID == "" {
-		h.metrics.webhook(n.kind, "ignored")
+	if n.FileID == "" {
+		h.metrics.webhook(n.Kind, "ignored")
 		return reply{body: received{true}}, nil
 	}
 	e, err := h.heard(r, n, match, body)
@@ -46,10 +47,10 @@ func (h *handler) webhook(w http.ResponseWriter, r *http.Request) (reply, error)
 		return reply{}, err
 	}
 	if err := h.accept(r.Context(), []event.Event{e}); err != nil {
-		h.metrics.webhook(n.kind, "not_accepted")
+		h.metrics.webhook(n.Kind, "not_accepted")
 		return reply{}, err
 	}
-	h.metrics.webhook(n.kind, "accepted")
+	h.metrics.webhook(n.Kind, "accepted")
 	return reply{body: received{true}}, nil
 }
 
@@ -93,18 +94,18 @@ func (h *handler) verified(r *http.Request, body []byte) (signature.Match, error
 	return h.Signatures.Verify(r.Header, body, h.Now())
 }
 
-func (h *handler) heard(r *http.Request, n notice, match signature.Match, body []byte) (event.Event, error) {
+func (h *handler) heard(r *http.Request, n hint.Notice, match signature.Match, body []byte) (event.Event, error) {
 	at := h.acceptedAt()
 	id, err := newID(at)
 	if err != nil {
 		return event.Event{}, err
 	}
-	if n.id == "" {
-		n.id = match.ID // signed, unlike a webhook-id beside the legacy scheme
+	if n.ID == "" {
+		n.ID = match.ID // signed, unlike a webhook-id beside the legacy scheme
 	}
 	return event.Event{
-		ID: id, Source: event.Webhook, Origin: event.Webhook, Kind: n.kind, FileID: n.fileID,
-		AcceptedAt: at, UpdatedAt: n.updatedAt, WebhookID: n.id,
+		ID: id, Source: event.Webhook, Origin: event.Webhook, Kind: n.Kind, FileID: n.FileID,
+		AcceptedAt: at, UpdatedAt: n.UpdatedAt, WebhookID: n.ID,
 		Headers: kept(r, webhookHeaders), Body: body,
 	}, nil
 }

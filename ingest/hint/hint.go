@@ -1,9 +1,15 @@
-package ingest
+// Package hint reads what a webhook or a report says. It is apart because it takes whatever
+// anybody sends, and needs nothing but the bytes for that.
+//
+// Its one invariant: of a body there is one reading, JSON's own, and what is read of it can
+// stand in a row, a log line and a page as it is.
+package hint
 
 import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"strconv"
 	"time"
@@ -15,39 +21,55 @@ import (
 	"github.com/trueup/trueup/internal/file"
 )
 
-// maxReports is how many files one request may report.
-const maxReports = 100
+// maxDepth is how deep a body may nest.
+const maxDepth = 32
 
-// said is one report as a client made it.
-type said struct {
-	fileID string
-	raw    []byte // the element as received
+// Refusal says what is wrong with a body. It holds nothing of it.
+type Refusal struct {
+	Code     string // one stable word
+	Sentence string // for people
 }
 
-// parseReports reads the body of /save-metadata, one object or an array of them.
-// Only fileId means anything; a client's url is not even looked at.
-func parseReports(body []byte) (reports []said, array bool, err error) {
-	if err := validJSON(body); err != nil {
+func (r *Refusal) Error() string { return "body refused: " + r.Code }
+
+func refused(code, sentence string, args ...any) *Refusal {
+	return &Refusal{code, fmt.Sprintf(sentence, args...)}
+}
+
+// MaxReports is how many files one request may report.
+const MaxReports = 100
+
+// Report is one report as a client made it.
+type Report struct {
+	FileID string
+	Raw    []byte // the element as received
+}
+
+// ParseReports reads the body of /save-metadata, one object or an array of them, and says
+// which. Only fileId means anything; a client's url is not even looked at. Its errors are
+// *Refusal.
+func ParseReports(body []byte) (reports []Report, array bool, err error) {
+	if err := ValidJSON(body); err != nil {
 		return nil, false, err
 	}
 	if bytes.TrimLeft(body, " \t\r\n")[0] != '[' {
 		id, err := reportedID(body, "")
-		return []said{{id, body}}, false, err
+		return []Report{{id, body}}, false, err
 	}
 	var elements []json.RawMessage
 	if err := json.Unmarshal(body, &elements); err != nil {
 		return nil, true, badJSON()
 	}
-	if n := len(elements); n == 0 || n > maxReports {
-		return nil, true, badRequest("bad_count", "An array holds 1 to %d reports.", maxReports)
+	if n := len(elements); n == 0 || n > MaxReports {
+		return nil, true, refused("bad_count", "An array holds 1 to %d reports.", MaxReports)
 	}
-	reports = make([]said, len(elements))
+	reports = make([]Report, len(elements))
 	for i, raw := range elements {
 		id, err := reportedID(raw, place(i))
 		if err != nil {
 			return nil, true, err
 		}
-		reports[i] = said{id, raw}
+		reports[i] = Report{id, raw}
 	}
 	return reports, true, nil
 }
@@ -55,7 +77,7 @@ func parseReports(body []byte) (reports []said, array bool, err error) {
 func reportedID(raw []byte, where string) (string, error) {
 	d := decoder(raw)
 	if d.PeekKind() != '{' {
-		return "", badRequest("bad_report", "A report%s is an object with a fileId.", where)
+		return "", refused("bad_report", "A report%s is an object with a fileId.", where)
 	}
 	id, found := "", false
 	err := eachField(d, func(name string) (err error) {
@@ -70,33 +92,34 @@ func reportedID(raw []byte, where string) (string, error) {
 	case err != nil:
 		return "", badJSON()
 	case !found:
-		return "", badRequest("missing_file_id", "The field fileId%s is missing.", where)
+		return "", refused("missing_file_id", "The field fileId%s is missing.", where)
 	case !file.ValidID(id):
-		return "", badRequest("bad_file_id", "The field fileId%s must be 1 to %d characters of A-Z a-z 0-9 _ -.", where, file.MaxIDLength)
+		return "", refused("bad_file_id", "The field fileId%s must be 1 to %d characters of A-Z a-z 0-9 _ -.", where, file.MaxIDLength)
 	}
 	return id, nil
 }
 
-// kindUnknown stands for a webhook without a usable type.
-const kindUnknown = "unknown"
+// KindUnknown stands for a webhook without a usable type.
+const KindUnknown = "unknown"
 
-// notice is what we read of a webhook.
-type notice struct {
-	kind      string
-	id        string // the sender's id of it
-	fileID    string // empty: nothing to look up
-	updatedAt time.Time
+// Notice is what we read of a webhook.
+type Notice struct {
+	Kind      string
+	ID        string // the sender's id of it
+	FileID    string // empty: nothing to look up
+	UpdatedAt time.Time
 }
 
-// parseNotice reads a verified webhook. It asks for JSON and for nothing else: kinds
-// and fields come and go on ImageKit's side, and whatever names a file is a hint.
-func parseNotice(body []byte) (notice, error) {
+// ParseNotice reads a verified webhook. It asks for JSON and for nothing else: kinds
+// and fields come and go on ImageKit's side, and whatever names a file is a hint. Its
+// errors are *Refusal.
+func ParseNotice(body []byte) (Notice, error) {
 	if tooDeep(body) {
-		return notice{}, nestsTooDeep()
+		return Notice{}, nestsTooDeep()
 	}
 	n, err := readNotice(decoder(body))
 	if err != nil {
-		return notice{}, badJSON()
+		return Notice{}, badJSON()
 	}
 	return n, nil
 }
@@ -109,21 +132,21 @@ func decoder(body []byte) *jsontext.Decoder {
 }
 
 // readNotice reads one JSON value, and that nothing follows it.
-func readNotice(d *jsontext.Decoder) (notice, error) {
-	n := notice{kind: kindUnknown}
+func readNotice(d *jsontext.Decoder) (Notice, error) {
+	n := Notice{Kind: KindUnknown}
 	err := eachField(d, func(name string) (err error) {
 		switch name {
 		case "type":
-			n.kind, err = readText(d)
-			if !plain(n.kind) || n.kind == event.KindReport || n.kind == event.KindRecheck {
-				n.kind = kindUnknown // it would pass for one of ours, or cannot stand anywhere
+			n.Kind, err = readText(d)
+			if !plain(n.Kind) || n.Kind == event.KindReport || n.Kind == event.KindRecheck {
+				n.Kind = KindUnknown // it would pass for one of ours, or cannot stand anywhere
 			}
 		case "id":
-			if n.id, err = readText(d); !plain(n.id) {
-				n.id = ""
+			if n.ID, err = readText(d); !plain(n.ID) {
+				n.ID = ""
 			}
 		case "data":
-			n.fileID, n.updatedAt, err = readFile(d)
+			n.FileID, n.UpdatedAt, err = readFile(d)
 		default:
 			err = d.SkipValue()
 		}
@@ -216,7 +239,8 @@ func instant(s string) time.Time {
 	return t.Truncate(time.Microsecond)
 }
 
-func validJSON(body []byte) error {
+// ValidJSON refuses what is not JSON in UTF-8, or nests too deep.
+func ValidJSON(body []byte) error {
 	switch {
 	case tooDeep(body):
 		return nestsTooDeep()
@@ -227,10 +251,33 @@ func validJSON(body []byte) error {
 }
 
 func nestsTooDeep() error {
-	return badRequest("too_deep", "The body nests deeper than %d levels.", maxDepth)
+	return refused("too_deep", "The body nests deeper than %d levels.", maxDepth)
 }
 
-func badJSON() error { return badRequest("bad_json", "The body is not valid JSON.") }
+func badJSON() error { return refused("bad_json", "The body is not valid JSON.") }
 
 // place tells which element of an array is meant.
 func place(i int) string { return " (in report " + strconv.Itoa(i+1) + ")" }
+
+// tooDeep reports whether JSON text nests deeper than maxDepth, without building
+// anything from it, so that a body of brackets costs its own size and no more.
+func tooDeep(body []byte) bool {
+	depth, inString, escaped := 0, false, false
+	for _, c := range body {
+		switch {
+		case escaped:
+			escaped = false
+		case inString:
+			escaped, inString = c == '\\', c != '"'
+		case c == '"':
+			inString = true
+		case c == '{' || c == '[':
+			if depth++; depth > maxDepth {
+				return true
+			}
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return false
+}

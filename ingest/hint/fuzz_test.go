@@ -1,4 +1,4 @@
-package ingest
+package hint
 
 import (
 	"bytes"
@@ -20,40 +20,40 @@ func FuzzNotice(f *testing.F) {
 		f.Add(s.Data)
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		n, err := parseNotice(body)
+		n, err := ParseNotice(body)
 		if err != nil {
 			if json.Valid(body) && !tooDeep(body) {
 				t.Fatalf("refused valid JSON: %v", err)
 			}
 			return
 		}
-		if n.fileID != "" && !file.ValidID(n.fileID) || !plain(n.kind) || n.id != "" && !plain(n.id) || n.kind == event.KindReport || n.kind == event.KindRecheck {
+		if n.FileID != "" && !file.ValidID(n.FileID) || !plain(n.Kind) || n.ID != "" && !plain(n.ID) || n.Kind == event.KindReport || n.Kind == event.KindRecheck {
 			t.Fatalf("%+v", n)
 		}
-		if at := n.updatedAt; !at.IsZero() && (at.Location() != time.UTC || at.Nanosecond()%1000 != 0 || at.Year() < 2000 || at.Year() > 9999) {
+		if at := n.UpdatedAt; !at.IsZero() && (at.Location() != time.UTC || at.Nanosecond()%1000 != 0 || at.Year() < 2000 || at.Year() > 9999) {
 			t.Fatalf("a time that no column holds: %v", at)
 		}
-		if want := plainly(body); n.kind != kindUnknown && n.kind != want.kind || n.id != "" && n.id != want.id || n.fileID != "" && n.fileID != want.fileID {
+		if want := plainly(body); n.Kind != KindUnknown && n.Kind != want.Kind || n.ID != "" && n.ID != want.ID || n.FileID != "" && n.FileID != want.FileID {
 			t.Fatalf("read %+v where JSON says %+v", n, want)
 		}
 		var compact bytes.Buffer
 		if err := json.Compact(&compact, body); err != nil {
 			t.Fatalf("accepted what is no JSON: %v", err)
 		}
-		if again, err := parseNotice(compact.Bytes()); err != nil || again != n {
+		if again, err := ParseNotice(compact.Bytes()); err != nil || again != n {
 			t.Fatalf("read %+v, and %+v (%v) without its blanks", n, again, err)
 		}
 	})
 }
 
 // plainly is what any JSON library makes of a notice.
-func plainly(body []byte) (n notice) {
+func plainly(body []byte) (n Notice) {
 	var v map[string]any
 	_ = json.Unmarshal(body, &v)
-	n.kind, _ = v["type"].(string)
-	n.id, _ = v["id"].(string)
+	n.Kind, _ = v["type"].(string)
+	n.ID, _ = v["id"].(string)
 	data, _ := v["data"].(map[string]any)
-	n.fileID, _ = data["fileId"].(string)
+	n.FileID, _ = data["fileId"].(string)
 	return n
 }
 
@@ -64,20 +64,20 @@ func FuzzReports(f *testing.F) {
 		f.Add(s.Data)
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		reports, array, err := parseReports(body)
+		reports, array, err := ParseReports(body)
 		if err != nil {
 			return
 		}
-		if len(reports) == 0 || len(reports) > maxReports || !array && len(reports) != 1 {
+		if len(reports) == 0 || len(reports) > MaxReports || !array && len(reports) != 1 {
 			t.Fatalf("%d reports", len(reports))
 		}
 		for _, r := range reports {
 			var v map[string]any
-			if err := json.Unmarshal(r.raw, &v); err != nil || v["fileId"] != r.fileID || !file.ValidID(r.fileID) || !bytes.Contains(body, r.raw) {
+			if err := json.Unmarshal(r.Raw, &v); err != nil || v["fileId"] != r.FileID || !file.ValidID(r.FileID) || !bytes.Contains(body, r.Raw) {
 				t.Fatalf("%+v, where JSON says %v (%v)", r, v["fileId"], err)
 			}
-			if alone, _, err := parseReports(r.raw); err != nil || alone[0].fileID != r.fileID {
-				t.Fatalf("%q alone is %+v (%v)", r.raw, alone, err)
+			if alone, _, err := ParseReports(r.Raw); err != nil || alone[0].FileID != r.FileID {
+				t.Fatalf("%q alone is %+v (%v)", r.Raw, alone, err)
 			}
 		}
 	})
@@ -88,8 +88,8 @@ func FuzzReports(f *testing.F) {
 func TestParsersAreFrugal(t *testing.T) {
 	both := func(name, body string) {
 		raw := []byte(body)
-		seed.Frugal(t, "notice "+name, len(raw), func() { _, _ = parseNotice(raw) })
-		seed.Frugal(t, "reports "+name, len(raw), func() { _, _, _ = parseReports(raw) })
+		seed.Frugal(t, "notice "+name, len(raw), func() { _, _ = ParseNotice(raw) })
+		seed.Frugal(t, "reports "+name, len(raw), func() { _, _, _ = ParseReports(raw) })
 	}
 	for _, pattern := range []string{"testdata/notices/*.json", "testdata/reports/*.json"} {
 		for _, s := range seed.Files(t, pattern, 11) {
@@ -105,14 +105,14 @@ func TestParsersAreFrugal(t *testing.T) {
 	// for each of a list of empty texts. A body of the most that may come costs 11 MB.
 	for name, body := range costly() {
 		raw := []byte(body)
-		seed.Within(t, "notice "+name, 50*uint64(len(raw)), func() { _, _ = parseNotice(raw) })
-		seed.Within(t, "reports "+name, 50*uint64(len(raw)), func() { _, _, _ = parseReports(raw) })
+		seed.Within(t, "notice "+name, 50*uint64(len(raw)), func() { _, _ = ParseNotice(raw) })
+		seed.Within(t, "reports "+name, 50*uint64(len(raw)), func() { _, _, _ = ParseReports(raw) })
 	}
 }
 
 // costly are bodies that make a parser's own structures large.
 func costly() map[string]string {
-	const limit = maxReportBody / 4
+	const limit = 64 << 10
 	return map[string]string{
 		"brackets":        strings.Repeat("[", limit),
 		"nested objects":  strings.Repeat(`{"a":`, limit/5),
