@@ -6,8 +6,8 @@
 // unauthenticated reaches the queue, and of what does, only the file's id and who
 // said it mean anything; the rest travels along as bytes.
 //
-// Its sub-packages each answer one question: signature (was it ImageKit?), caller
-// (which user?), grant (what may this user upload?).
+// Its sub-packages each answer one question: signature (was it ImageKit?), hint (what
+// does it say?), caller (which user?), grant (what may this user upload?).
 package ingest
 
 import (

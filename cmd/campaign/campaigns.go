@@ -37,7 +37,7 @@ var campaigns = []campaign{
 	{name: "soak", says: "-duration of steady load with a fault every 30 s; what grows is found", pkg: "./internal/campaign", test: "TestSoak"},
 	{name: "planted", says: "every planted bug must be noticed", pkg: "./internal/planted", test: "TestEveryBugIsCaught", args: func(options) []string { return []string{"-all"} }},
 	{name: "fuzz", says: "-n executions of each parser that meets what strangers send", fuzz: []target{
-		{"./ingest/signature", "FuzzVerify"}, {"./ingest/hint", "FuzzNotice"}, {"./internal/queue/envelope", "FuzzDecode"}, {"./internal/imagekit", "FuzzDetails"},
+		{"./ingest/signature", "FuzzVerify"}, {"./ingest/hint", "FuzzNotice"}, {"./internal/queue/envelope", "FuzzDecode"}, {"./internal/imagekit/answer", "FuzzDetails"},
 		{"./ingest", "FuzzReports"}, {"./internal/imagekit", "FuzzMany"}, {"./internal/emulator", "FuzzParseQuery"}, {"./internal/ticket", "FuzzOpen"},
 		{"./ingest/caller", "FuzzClaims"}, {"./ingest/grant", "FuzzV2"}, {"./internal/config", "FuzzLoad"},
 	}},

@@ -35,7 +35,7 @@ func (c *Client) Details(ctx context.Context, id string) (file.Answer, error) {
 	if r.fault != nil {
 		return r.answer, r.fault
 	}
-	s, err := c.one(r.body, id)
+	s, err := c.answers.One(r.body, id)
 	if err != nil {
 		return r.answer, c.garbled(r, err)
 	}

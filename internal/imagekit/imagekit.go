@@ -20,6 +20,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/trueup/trueup/internal/imagekit/answer"
 )
 
 // DefaultBaseURL is where ImageKit's management API lives.
@@ -60,9 +62,10 @@ type Config struct {
 
 // Client asks ImageKit. It is safe for concurrent use.
 type Client struct {
-	config Config
-	base   string // without a trailing slash
-	http   *http.Client
+	config  Config
+	base    string // without a trailing slash
+	http    *http.Client
+	answers answer.Reader
 }
 
 // New checks the configuration and returns a client. It makes no connection.
@@ -75,10 +78,14 @@ func New(c Config) (*Client, error) {
 	if err := checkKey(c.PrivateKey); err != nil {
 		return nil, err
 	}
-	return &Client{config: c, base: base, http: &http.Client{
-		Transport:     c.Transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}, nil
+	return &Client{
+		config: c, base: base,
+		http: &http.Client{
+			Transport:     c.Transport,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		answers: answer.Reader{TicketField: c.TicketField, LooksLikeTicket: c.LooksLikeTicket, MaxFile: c.MaxDetails},
+	}, nil
 }
 
 // Close drops the idle connections. The client may be used again.

@@ -1,29 +1,18 @@
 package imagekit
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/go-json-experiment/json/jsontext"
-
 	"github.com/trueup/trueup/internal/file"
 )
 
 // pageSize is the most files that ImageKit puts on one page.
 const pageSize = 1000
-
-// maxRows is what a page may hold at most before it is no page of ImageKit's: ten times
-// what it ever puts on one.
-const maxRows = 10 * pageSize
 
 // queryTime is how a searchQuery writes a moment: UTC, to the second. A fraction is
 // not documented.
@@ -61,7 +50,7 @@ func (c *Client) list(ctx context.Context, pathAndQuery string, timeout time.Dur
 	if r.fault != nil {
 		return r.answer, r.fault
 	}
-	if err := c.many(r.body, &r.answer); err != nil {
+	if err := c.answers.Many(r.body, &r.answer); err != nil {
 		return r.answer, c.garbled(r, err)
 	}
 	return r.answer, nil
@@ -85,121 +74,4 @@ func pagePath(field, sort string, from time.Time, skip int) string {
 // %20; %20 means a space everywhere.
 func escaped(expression string) string {
 	return strings.ReplaceAll(url.QueryEscape(expression), "+", "%20")
-}
-
-// many reads an array of files. A row that cannot be believed is left out, so that
-// one bad row does not hide the others: whoever needs it asks by id and learns what is
-// wrong with it. That it was there is said.
-func (c *Client) many(body []byte, into *file.Answer) error {
-	if crowded(body) {
-		return fmt.Errorf("more than %d rows on a page", maxRows)
-	}
-	var found file.Answer
-	if err := c.rows(jsontext.NewDecoder(bytes.NewBuffer(body), asSent()), &found); err != nil {
-		return notJSON(err)
-	}
-	into.Rows, into.Snapshots, into.Unreadable, into.Nameless = found.Rows, found.Snapshots, found.Unreadable, found.Nameless
-	return nil
-}
-
-// rows reads the one array that d holds.
-func (c *Client) rows(d *jsontext.Decoder, into *file.Answer) error {
-	if kind := d.PeekKind(); kind != '[' {
-		if _, err := d.ReadValue(); err != nil {
-			return err
-		}
-		return errors.New("no array")
-	}
-	if _, err := d.ReadToken(); err != nil {
-		return err
-	}
-	into.Snapshots = []file.Snapshot{}
-	for d.PeekKind() != ']' {
-		row, err := d.ReadValue()
-		if err != nil {
-			return err
-		}
-		into.Rows++
-		c.take(row, into)
-	}
-	if _, err := d.ReadToken(); err != nil {
-		return err
-	}
-	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
-		return errors.New("more than one array")
-	}
-	return nil
-}
-
-// take adds a row of a page, or what can be told of one that cannot be believed.
-func (c *Client) take(row []byte, into *file.Answer) {
-	s, err := c.row(row)
-	if err == nil {
-		into.Snapshots = append(into.Snapshots, s)
-		return
-	}
-	switch id, isFile := named(row); {
-	case !isFile:
-	case id == "":
-		into.Nameless++
-	default:
-		into.Unreadable = append(into.Unreadable, id)
-	}
-}
-
-// row reads one file of a page. One too large for a look-up is not believed here either.
-func (c *Client) row(raw []byte) (file.Snapshot, error) {
-	if int64(len(raw)) > c.config.MaxDetails {
-		return file.Snapshot{}, fmt.Errorf("a row of more than %d bytes", c.config.MaxDetails)
-	}
-	return c.snapshot(raw)
-}
-
-// crowded reports whether an array holds more than maxRows elements, before anything is
-// made of it: a page of nothing but brackets would take forty times its size. Files are
-// hundreds of bytes long, so their pages are told by the number of their commas alone.
-func crowded(body []byte) bool {
-	if commas := bytes.Count(body, []byte(",")); commas < maxRows || commas < len(body)/16 {
-		return false
-	}
-	depth, rows, inString, escaped := 0, 1, false, false
-	for _, c := range body {
-		switch {
-		case escaped:
-			escaped = false
-		case inString:
-			escaped, inString = c == '\\', c != '"'
-		case c == '"':
-			inString = true
-		case c == '{' || c == '[':
-			depth++
-		case c == '}' || c == ']':
-			depth--
-		case c == ',' && depth == 1:
-			rows++
-		}
-	}
-	return rows > maxRows
-}
-
-// named says what can be told of a row that cannot be believed: whether it may be a
-// file, and its id; empty where not even that is usable. A folder, a file version, and
-// a thing of a type yet unknown that has no fileId are no files.
-func named(row []byte) (id string, isFile bool) {
-	var r struct {
-		Type   json.RawMessage `json:"type"`
-		FileID json.RawMessage `json:"fileId"`
-	}
-	if json.Unmarshal(row, &r) != nil {
-		return "", true // not even an object
-	}
-	var kind string
-	typed := json.Unmarshal(r.Type, &kind) == nil && kind != ""
-	if kind == "folder" || kind == "file-version" || typed && kind != "file" && len(r.FileID) == 0 {
-		return "", false
-	}
-	if json.Unmarshal(r.FileID, &id) != nil || !file.ValidID(id) {
-		return "", true
-	}
-	return id, true
 }

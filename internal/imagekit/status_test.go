@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -332,5 +333,18 @@ func TestConfigIsChecked(t *testing.T) {
 				t.Errorf("error %v repeats its input", err)
 			}
 		})
+	}
+}
+
+func TestClampWait(t *testing.T) {
+	for ms, want := range map[float64]time.Duration{
+		math.Inf(1): time.Minute, math.Inf(-1): 0, 0: 0, -1: 0, 1: time.Millisecond, 59_999: 59999 * time.Millisecond, 60_000: time.Minute, 1e300: time.Minute,
+	} {
+		if got := clampWait(ms, time.Minute); got != want {
+			t.Errorf("%v ms: %v, want %v", ms, got, want)
+		}
+	}
+	if got := clampWait(math.NaN(), time.Minute); got != 0 {
+		t.Errorf("not a number: %v", got)
 	}
 }

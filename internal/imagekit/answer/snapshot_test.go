@@ -1,8 +1,7 @@
-package imagekit
+package answer
 
 import (
 	"encoding/json"
-	"math"
 	"reflect"
 	"strings"
 	"testing"
@@ -11,20 +10,19 @@ import (
 	"github.com/trueup/trueup/internal/file"
 )
 
-// reader is a client that is never asked to connect.
-func reader(t testing.TB, field string) *Client {
-	t.Helper()
-	c, err := New(Config{PrivateKey: key, TicketField: field, LooksLikeTicket: func(s string) bool { return strings.HasPrefix(s, "tu1.") }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+// reader knows tickets by their beginning.
+func reader(field string) *Reader {
+	return &Reader{TicketField: field, LooksLikeTicket: func(s string) bool { return strings.HasPrefix(s, "tu1.") }, MaxFile: 1 << 20}
 }
+
+const id = "6957360537b244ef54d60180"
+
+const sample = `{"type":"file","fileId":"6957360537b244ef54d60180","name":"hero_q1W2e3R4t.jpg","filePath":"/users/42/hero_q1W2e3R4t.jpg","tags":null,"AITags":null,"versionInfo":{"id":"6957360537b244ef54d60180","name":"Version 1"},"embeddedMetadata":null,"isPrivateFile":false,"isPublished":true,"customCoordinates":null,"customMetadata":{},"url":"https://ik.imagekit.io/demo_id/users/42/hero_q1W2e3R4t.jpg?updatedAt=1767323045678","thumbnail":"https://ik.imagekit.io/demo_id/users/42/hero_q1W2e3R4t.jpg?updatedAt=1767323045678&tr=n-ik_ml_thumbnail","fileType":"image","mime":"image/jpeg","width":1200,"height":800,"size":183422,"hasAlpha":false,"createdAt":"2026-01-02T03:04:05.678Z","updatedAt":"2026-01-02T03:04:05.678Z"}`
 
 func ptr[T any](v T) *T { return &v }
 
 func TestSnapshotOfTheReference(t *testing.T) {
-	got, err := reader(t, "").one([]byte(sample), id)
+	got, err := reader("").One([]byte(sample), id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +60,7 @@ func with(members string) string {
 }
 
 func TestSnapshotFields(t *testing.T) {
-	c := reader(t, "owner_ticket")
+	c := reader("owner_ticket")
 	tests := []struct {
 		name, members string
 		pick          func(s file.Snapshot) any
@@ -102,7 +100,7 @@ func TestSnapshotFields(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s, err := c.one([]byte(with(tt.members)), "f")
+			s, err := c.One([]byte(with(tt.members)), "f")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -114,7 +112,7 @@ func TestSnapshotFields(t *testing.T) {
 }
 
 func TestSnapshotsThatAreNotBelieved(t *testing.T) {
-	c := reader(t, "")
+	c := reader("")
 	deep := strings.Repeat(`{"a":`, 100) + "1" + strings.Repeat("}", 100)
 	for _, members := range []string{
 		`"type":"absent"`, `"type":"file-version"`, `"type":"folder"`, `"type":null`, `"type":1`,
@@ -126,7 +124,7 @@ func TestSnapshotsThatAreNotBelieved(t *testing.T) {
 		`"isPrivateFile":"no"`, `"versionInfo":"1"`, `"versionInfo":{"id":1}`, `"customMetadata":[]`, `"customMetadata":"x"`, `"customMetadata":` + deep,
 		`"mime":["image/png"]`, `"fileType":0`, `"thumbnail":1`,
 	} {
-		if s, err := c.one([]byte(with(members)), "f"); err == nil {
+		if s, err := c.One([]byte(with(members)), "f"); err == nil {
 			t.Errorf("%s was believed: %+v", members, s)
 		}
 	}
@@ -137,17 +135,4 @@ func text(s *string) string {
 		return ""
 	}
 	return *s
-}
-
-func TestClampWait(t *testing.T) {
-	for ms, want := range map[float64]time.Duration{
-		math.Inf(1): time.Minute, math.Inf(-1): 0, 0: 0, -1: 0, 1: time.Millisecond, 59_999: 59999 * time.Millisecond, 60_000: time.Minute, 1e300: time.Minute,
-	} {
-		if got := clampWait(ms, time.Minute); got != want {
-			t.Errorf("%v ms: %v, want %v", ms, got, want)
-		}
-	}
-	if got := clampWait(math.NaN(), time.Minute); got != 0 {
-		t.Errorf("not a number: %v", got)
-	}
 }

@@ -1,4 +1,4 @@
-package imagekit
+package answer
 
 import (
 	"bytes"
@@ -88,10 +88,10 @@ func (q quantity) int32() *int32 {
 	return &v
 }
 
-// one reads the answer to a look-up by id: exactly one JSON object, the current
+// One reads the answer to a look-up by id: exactly one JSON object, the current
 // version of the very file that was asked about.
-func (c *Client) one(body []byte, id string) (file.Snapshot, error) {
-	s, err := c.snapshot(body)
+func (a *Reader) One(body []byte, id string) (file.Snapshot, error) {
+	s, err := a.snapshot(body)
 	if err == nil && s.ID != id {
 		return file.Snapshot{}, errors.New("the answer is about another file")
 	}
@@ -100,7 +100,7 @@ func (c *Client) one(body []byte, id string) (file.Snapshot, error) {
 
 // snapshot reads one file, or says why it cannot be believed. Its errors never
 // repeat what ImageKit sent.
-func (c *Client) snapshot(raw []byte) (file.Snapshot, error) {
+func (a *Reader) snapshot(raw []byte) (file.Snapshot, error) {
 	if trimmed := bytes.TrimLeft(raw, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '{' {
 		return file.Snapshot{}, errors.New("not a JSON object")
 	}
@@ -119,19 +119,19 @@ func (c *Client) snapshot(raw []byte) (file.Snapshot, error) {
 	if err != nil {
 		return file.Snapshot{}, err
 	}
-	return c.assemble(&r, created, updated)
+	return a.assemble(&r, created, updated)
 }
 
-func (c *Client) assemble(r *remote, created, updated time.Time) (file.Snapshot, error) {
+func (a *Reader) assemble(r *remote, created, updated time.Time) (file.Snapshot, error) {
 	address := withoutQuery(r.URL)
 	if address == "" {
 		return file.Snapshot{}, errors.New("it has no url")
 	}
-	metadata, ticket, err := c.metadata(r.CustomMetadata)
+	metadata, ticket, err := a.metadata(r.CustomMetadata)
 	if err != nil {
 		return file.Snapshot{}, err
 	}
-	tags, tickets := c.tags(r.Tags)
+	tags, tickets := a.tags(r.Tags)
 	if ticket != "" && !slices.Contains(tickets, ticket) {
 		tickets = append(tickets, ticket)
 	}
@@ -174,12 +174,12 @@ func moment(field string, text *string) (time.Time, error) {
 
 // tags parts ownership tickets from the file's own tags. ImageKit keeps 500 characters
 // of tags; whoever answers in its place may send a megabyte of tickets.
-func (c *Client) tags(all []*string) (own, tickets []string) {
+func (a *Reader) tags(all []*string) (own, tickets []string) {
 	var seen map[string]bool
 	for _, tag := range all {
 		switch {
 		case tag == nil:
-		case !c.config.LooksLikeTicket(*tag):
+		case !a.LooksLikeTicket(*tag):
 			own = append(own, withoutNUL(*tag))
 		case !seen[*tag]:
 			if seen == nil {

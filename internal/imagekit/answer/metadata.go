@@ -1,4 +1,4 @@
-package imagekit
+package answer
 
 import (
 	"bytes"
@@ -27,7 +27,7 @@ func storable(s *string) *string {
 // the ticket field; nil when nothing is left. It is written anew rather than
 // passed on: the database refuses U+0000, half a surrogate pair and numbers of a
 // million digits, all of which are valid JSON.
-func (c *Client) metadata(raw []byte) (object json.RawMessage, ticket string, err error) {
+func (a *Reader) metadata(raw []byte) (object json.RawMessage, ticket string, err error) {
 	if len(raw) == 0 || string(raw) == "null" || string(raw) == "{}" {
 		return nil, "", nil
 	}
@@ -37,7 +37,7 @@ func (c *Client) metadata(raw []byte) (object json.RawMessage, ticket string, er
 	if decoder.Decode(&fields) != nil {
 		return nil, "", errors.New("its customMetadata is no object")
 	}
-	ticket = c.takeTicket(fields)
+	ticket = a.takeTicket(fields)
 	if len(fields) == 0 {
 		return nil, ticket, nil
 	}
@@ -56,13 +56,13 @@ func (c *Client) metadata(raw []byte) (object json.RawMessage, ticket string, er
 
 // takeTicket removes the ticket field and returns what it holds when that looks
 // like a ticket.
-func (c *Client) takeTicket(fields map[string]any) string {
-	if c.config.TicketField == "" {
+func (a *Reader) takeTicket(fields map[string]any) string {
+	if a.TicketField == "" {
 		return ""
 	}
-	value, _ := fields[c.config.TicketField].(string)
-	delete(fields, c.config.TicketField)
-	if !c.config.LooksLikeTicket(value) {
+	value, _ := fields[a.TicketField].(string)
+	delete(fields, a.TicketField)
+	if !a.LooksLikeTicket(value) {
 		return ""
 	}
 	return value
