@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/trueup/trueup/internal/queue/envelope"
 )
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/oklog/ulid/v2"
+
 	"github.com/trueup/trueup/internal/rule"
 )
 
