@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -64,6 +65,8 @@ func (a *account) limit(ctx context.Context, perSecond float64, burst int) error
 // stored is what the bench needs of a file in the library.
 type stored struct {
 	ID        string    `json:"fileId"`
+	Path      string    `json:"filePath"`
+	CreatedAt time.Time `json:"createdAt"`
 	UpdatedAt time.Time `json:"updatedAt"`
 }
 
@@ -73,18 +76,32 @@ func (a *account) generate(ctx context.Context, n int) ([]stored, error) {
 	if err != nil {
 		return nil, err
 	}
-	files := make([]stored, 0, n)
-	for len(files) < n {
+	files, known := make([]stored, 0, n), make(map[string]bool, n)
+	for from := (time.Time{}); len(files) < n; {
 		var page []stored
-		if err := a.call(ctx, http.MethodGet, fmt.Sprintf("/v1/files?path=%s&limit=1000&skip=%d", folder, len(files)), nil, &page); err != nil {
+		if err := a.call(ctx, http.MethodGet, "/v1/files?limit=1000&sort=ASC_CREATED&searchQuery="+url.QueryEscape(createdFrom(from)), nil, &page); err != nil {
 			return nil, err
 		}
-		if len(page) == 0 {
+		if len(page) == 0 || !page[len(page)-1].CreatedAt.After(from) {
 			return nil, fmt.Errorf("the library shows %d of %d files", len(files), n)
 		}
-		files = append(files, page...)
+		for _, f := range page {
+			if strings.HasPrefix(f.Path, folder+"/") && !known[f.ID] {
+				known[f.ID], files = true, append(files, f)
+			}
+		}
+		from = page[len(page)-1].CreatedAt.Truncate(time.Second)
 	}
 	return files, nil
+}
+
+// createdFrom asks for files by windows of creation time, as a run does; a deep skip would
+// cost the library more with every page.
+func createdFrom(from time.Time) string {
+	if from.IsZero() {
+		return `type = "file"`
+	}
+	return `type = "file" AND createdAt >= "` + from.UTC().Format("2006-01-02T15:04:05Z") + `"`
 }
 
 // fill adds files without asking which.

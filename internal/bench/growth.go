@@ -4,8 +4,9 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"strings"
 	"time"
+
+	"github.com/oklog/ulid/v2"
 
 	"github.com/trueup/trueup/internal/run"
 )
@@ -191,8 +192,10 @@ func (s *stage) costs(ctx context.Context, database string, n int) (ours, bare f
 	return ours, bare, nil
 }
 
-// fillTable makes a table that has grown: rows, states and ledger lines.
+// fillTable makes a table that has grown: rows, states and ledger lines. Their ids are of
+// now, as the lines are: clean-up looks for old lines by their ids.
 func fillTable(ctx context.Context, database string, n int) error {
+	const ofTime = 10 // characters of a ULID
 	const id = `substr(md5('table' || i), 1, 24)`
 	source := fmt.Sprintf(` FROM generate_series(1, %d) i`, n)
 	return execute(ctx, database,
@@ -200,6 +203,6 @@ func fillTable(ctx context.Context, database string, n int) error {
 		`INSERT INTO public.imagekit_files (file_id, file_url, user_id, upload_timestamp, file_name, file_path, file_type, mime, size_bytes, remote_updated_at, synced_at)
 			SELECT `+id+`, 'https://ik.imagekit.io/demo_id/old/' || i || '.png', '', now(), i || '.png', '/old/' || i || '.png', 'image', 'image/png', i, now(), now()`+source,
 		`INSERT INTO trueup.ledger (id, file_id, source, origin, kind, verdict, outcome, end_kind)
-			SELECT '01'||upper(`+strings.Replace(id, "table", "line", 1)+`), `+id+`, 'webhook', 'webhook', 'file.created', 'present', 'applied', 'done'`+source,
+			SELECT '`+ulid.Make().String()[:ofTime]+`'||upper(substr(md5('line' || i), 1, 16)), `+id+`, 'webhook', 'webhook', 'file.created', 'present', 'applied', 'done'`+source,
 		`ANALYZE trueup.file_state`, `ANALYZE public.imagekit_files`, `ANALYZE trueup.ledger`)
 }

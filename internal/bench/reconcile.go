@@ -220,16 +220,11 @@ func (c *comparison) heap(ctx context.Context) (float64, error) {
 	return 0, errors.New("/metrics does not tell of the heap")
 }
 
-// readAll reads every page of a folder's listing, oldest first, as a run asks for them:
-// by windows of creation time, which a deep skip would not be.
+// readAll reads every page of a folder's listing, oldest first, as a run asks for them.
 func (a *account) readAll(ctx context.Context, folder string, n int) error {
 	from, seen := time.Time{}, 0
 	for seen < n {
-		query := `type = "file"`
-		if !from.IsZero() {
-			query += ` AND createdAt >= "` + from.UTC().Format("2006-01-02T15:04:05Z") + `"`
-		}
-		page, last, err := a.page(ctx, query)
+		page, last, err := a.page(ctx, createdFrom(from))
 		if err != nil {
 			return err
 		}

@@ -132,10 +132,11 @@ func countGone(place, state, class string) string {
 		ON CONFLICT (place, state, class) DO UPDATE SET count = c.count + excluded.count`, place, state, class)
 }
 
-// firstID is a ULID above all that were drawn so long ago, by any clock that is wrong by
-// less than a day.
+// firstID is a ULID above all that were drawn so long ago. It has no margin for clocks: each
+// slice would look at as much of the ledger as the margin is long, every minute. What a
+// clock that is ahead has drawn goes as much later.
 func firstID(age time.Duration) string {
 	var id ulid.ULID
-	_ = id.SetTime(ulid.Timestamp(time.Now().Add(24*time.Hour - age)))
+	_ = id.SetTime(ulid.Timestamp(time.Now().Add(-age)))
 	return id.String()
 }

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/oklog/ulid/v2"
+
 	"github.com/trueup/trueup/internal/event"
 	"github.com/trueup/trueup/internal/store"
 )
@@ -23,6 +25,21 @@ func (r *rig) reopen() {
 	}
 	r.Cleanup(st.Close)
 	r.st = st
+}
+
+// Clean-up finds old lines by their ids; lines that are not old yet it must not even look
+// at, however many there are.
+func TestCleanUpLeadsToNothingYoung(t *testing.T) {
+	at := func(age time.Duration) (id ulid.ULID) {
+		if err := id.SetTime(ulid.Timestamp(time.Now().Add(-age))); err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	const year = 365 * 24 * time.Hour
+	if first := store.FirstID(year); first > at(year-time.Minute).String() || first < at(year+time.Minute).String() {
+		t.Errorf("it begins at %s, lines of a year ago at %s", first, at(year))
+	}
 }
 
 func TestWhatIsPastItsRetentionGoesAlongWithTheWork(t *testing.T) {

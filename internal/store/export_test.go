@@ -2,9 +2,12 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
+
+func FirstID(age time.Duration) string { return firstID(age) }
 
 // Query runs SQL as a transaction of the store would: with its role, and inside a run
 // where one is named.

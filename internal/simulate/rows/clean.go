@@ -136,10 +136,9 @@ func (db *Database) dropFindings(runID string, limit int) {
 	}
 }
 
-// firstID is a ULID above all that were drawn so long ago, by any clock that is wrong by
-// less than a day.
+// firstID is a ULID above all that were drawn so long ago.
 func firstID(age time.Duration) string {
 	var id ulid.ULID
-	_ = id.SetTime(ulid.Timestamp(time.Now().Add(day - age)))
+	_ = id.SetTime(ulid.Timestamp(time.Now().Add(-age)))
 	return id.String()
 }
