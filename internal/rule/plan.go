@@ -81,7 +81,7 @@ func (f *FilePlan) decideOwner(s Settings, facts *Facts, rested map[string]strin
 	e := Evidence{
 		Mode: s.Ownership, Window: s.ClaimWindow, ByID: f.Obs.How == file.LookUp, Proof: p,
 		Reused:       p.Ticket != "" && (facts.restsElsewhere(p.Ticket, f.Obs.FileID) || rested[p.Ticket] != "" && rested[p.Ticket] != f.Obs.FileID),
-		FirstVersion: f.Obs.Snapshot.FirstVersion, CreatedAt: f.Obs.Snapshot.CreatedAt,
+		FirstVersion: f.Obs.Snapshot.FirstVersion && !f.overtaken(), CreatedAt: f.Obs.Snapshot.CreatedAt,
 	}
 	for i := range f.Events {
 		if ev := &f.Events[i].Event; claims(ev) && answers(f.Obs, f.Do, ev) {
@@ -104,6 +104,13 @@ func (f *FilePlan) decideOwner(s Settings, facts *Facts, rested map[string]strin
 		}
 	}
 	f.followOwner(k)
+}
+
+// overtaken reports an answer older than what was seen of the file before: gone back, or
+// out of a cache. Its first version is not the file's any more, and must not open claims
+// that were refused with a later one.
+func (f *FilePlan) overtaken() bool {
+	return Micros(f.Obs.Snapshot.UpdatedAt).Before(f.Was.High)
 }
 
 // followOwner lets the row's user_id follow the owner in the same transaction.

@@ -16,6 +16,7 @@ func ownerCases() map[string]func(*rows) {
 		"Owner_SignedModeHearsNoClaims":         (*rows).signed,
 		"Owner_ClaimsNeedAFreshFile":            (*rows).fresh,
 		"Owner_PoisonClaimsNothing":             (*rows).poisoned,
+		"Owner_AnOldAnswerOpensNoClaims":        (*rows).overtaken,
 	}
 }
 
@@ -102,6 +103,19 @@ func (r *rows) poisoned() {
 	e := r.replayed(r.job(event.Job{Verb: event.JobReplay}), 1)[0]
 	r.see(event.Pending{Event: e}, r.look("f", snapshot("f", 0)), file.Applied, file.ReasonOwner)
 	r.holds("f=ann")
+}
+
+// overtaken: a file was overwritten, so nobody can claim it any more; an answer that still
+// shows its first version, once or for good, changes nothing about that.
+func (r *rows) overtaken() {
+	second := snapshot("f", 1)
+	second.FirstVersion = false
+	r.see(r.webhook("f"), r.look("f", second), file.Applied, file.ReasonAdded)
+	got := r.see(r.report("f", "ann"), r.look("f", snapshot("f", 0)), file.Applied, file.ReasonRegressed)
+	r.same("once", got.Claim, file.ClaimRefused)
+	got = r.see(r.report("f", "bob"), r.look("f", snapshot("f", 0)), file.Unchanged, file.ReasonSame)
+	r.same("for good", got.Claim, file.ClaimRefused)
+	r.holds("f=")
 }
 
 func (r *rows) fresh() {
