@@ -95,12 +95,24 @@ func TestOwnership(t *testing.T) {
 		r.expect(r.see(earlier, r.look("f1", snap("f1", 0))), file.Applied, file.ReasonOwner)
 		r.wantRows("f1=bob")
 	})
+	// What was seen since may be a version that nobody can claim: the answer does not know.
+	t.Run("NotOnAnAnswerOlderThanWhatWasSeenButOnTheNext", func(t *testing.T) {
+		r := newRig(t)
+		o, p := r.look("f1", snap("f1", 0)), report("f1", "ann")
+		r.settle([]event.Pending{webhook("f1")}, r.look("f1", snap("f1", 5)))
+		r.expect(r.see(p, o), file.LookAgain, file.ReasonStaleHit)
+		r.wantRows("f1=")
+		r.expect(r.see(report("f1", "ann"), r.look("f1", snap("f1", 5))), file.Applied, file.ReasonOwner)
+		r.wantRows("f1=ann")
+	})
 	t.Run("EvenWhenItsLookUpMayNotDecideTheContent", func(t *testing.T) {
 		r := newRig(t)
-		o := r.look("f1", snap("f1", 0))
-		r.settle([]event.Pending{webhook("f1")}, r.look("f1", snap("f1", 5)))
-		got := r.see(report("f1", "ann"), o)
-		r.expect(got, file.LookAgain, file.ReasonStaleHit)
+		o := r.look("f1", snap("f1", 5))
+		changed := snap("f1", 5)
+		name := "other.jpg"
+		changed.Name = &name
+		r.settle([]event.Pending{webhook("f1")}, r.look("f1", changed))
+		r.expect(r.see(report("f1", "ann"), o), file.LookAgain, file.ReasonStaleHit)
 		r.wantRows("f1=ann")
 	})
 	t.Run("FlagsAreWrittenAndCountedOnce", func(t *testing.T) {
