@@ -10,20 +10,20 @@ import (
 	"github.com/trueup/trueup/internal/run"
 )
 
-// Repair writes what hits may write, by the order rule and through the settling path that
-// events take, and says what became of each file. With a run it holds the run's row,
-// judges nothing that was written after fence, and closes the findings in the same
-// transaction: what is to be looked up by id stays found. An empty runID is a poll's: no
-// findings, and no fence to keep to. It never removes a row.
+// Repair writes what was seen of files that are there, by the order rule and through the
+// settling path that events take, and says what became of each file. With a run it holds
+// the run's row, judges nothing that was written after fence, and closes the findings in
+// the same transaction: what is to be looked up by id stays found. Without one (an empty
+// runID) there are no findings, and no fence to keep to. It never removes a row.
 //
 // Repairing the same again writes nothing. Errors wrap event.ErrTurnMoved,
-// event.ErrPaused, event.ErrOutage, and run.ErrEnded where the run is not under way. A hit
+// event.ErrPaused, event.ErrOutage, and run.ErrEnded where the run is not under way. An answer
 // whose values the database refuses is to be looked up by id, too: its event becomes the
 // dead letter that says why.
-func (s *Store) Repair(ctx context.Context, turn int64, runID string, fence int64, hits []file.Observation) (map[string]run.Repair, error) {
-	out := make(map[string]run.Repair, len(hits))
-	present := make([]file.Observation, 0, len(hits))
-	for _, o := range hits {
+func (s *Store) Repair(ctx context.Context, turn int64, runID string, fence int64, seen []file.Observation) (map[string]run.Repair, error) {
+	out := make(map[string]run.Repair, len(seen))
+	present := make([]file.Observation, 0, len(seen))
+	for _, o := range seen {
 		if out[o.FileID] = run.RepairAsk; o.Present() {
 			present = append(present, o)
 		}

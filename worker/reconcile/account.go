@@ -22,6 +22,8 @@ type recognition struct {
 	Refused *file.Fault
 	// Date is what the last answer said of ImageKit's clock; zero when none did.
 	Date time.Time
+	// Shown is the answer that confirmed the account; nil where none had to, or none did.
+	Shown *file.Answer
 }
 
 // recognise asks for known files by id until one is there and as old as we know it:
@@ -48,7 +50,7 @@ func recognise(ctx context.Context, library Library, known []run.KnownFile) (rec
 		switch {
 		case err == nil && sameAge(answer, k):
 			r.Answered++
-			r.Why = ""
+			r.Why, r.Shown = "", &answer
 			return r, nil
 		case err == nil:
 			otherAge++
@@ -73,6 +75,31 @@ func recognise(ctx context.Context, library Library, known []run.KnownFile) (rec
 		r.Why = unrecognised(r.Asked, absent, otherAge, other)
 	}
 	return r, nil
+}
+
+// acquit tells the write path of a known file that was shown by id after fence was drawn,
+// where a 404 has made it suspect. Untold, the next 404 would confirm the first one, as if
+// nobody had been shown the file between them. What the rules cannot decide by this answer
+// is looked up by id.
+func acquit(ctx context.Context, rows Rows, queue Publisher, turn int64, at time.Time, shown file.Observation) error {
+	_, known, err := rows.Fence(ctx, []string{shown.FileID})
+	if err != nil || !known[shown.FileID].Suspect {
+		return err
+	}
+	did, err := rows.Repair(ctx, turn, "", 0, []file.Observation{shown})
+	if err != nil {
+		return err
+	}
+	if did[shown.FileID] != run.RepairAsk {
+		return nil
+	}
+	return recheck(ctx, queue, at, []string{shown.FileID})
+}
+
+// shownByID is the answer that confirmed an account as the write path takes it.
+func (r *recognition) shownByID(fence file.Fence, prove func(*file.Snapshot) file.Proof) file.Observation {
+	s := &r.Shown.Snapshots[0]
+	return file.Observation{FileID: s.ID, How: file.LookUp, Fence: fence, Snapshot: s, Proof: prove(s), Status: r.Shown.Status, RequestID: r.Shown.RequestID}
 }
 
 // refuses reports whether the fault says that the key may not look.

@@ -2,8 +2,11 @@ package reconcile
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"time"
 
+	"github.com/trueup/trueup/internal/file"
 	"github.com/trueup/trueup/internal/run"
 )
 
@@ -68,7 +71,32 @@ func (w *work) recognise(ctx context.Context) (recognition, error) {
 	if err != nil {
 		return recognition{}, err
 	}
-	return recognise(ctx, w.Library, known)
+	ids := make([]string, len(known))
+	for i, k := range known {
+		ids[i] = k.FileID
+	}
+	fence, standing, err := w.rows.Fence(ctx, ids)
+	if err != nil {
+		return recognition{}, err
+	}
+	if w.planning() {
+		return recogniseSound(ctx, w.Library, known, standing)
+	}
+	seen, err := recognise(ctx, w.Library, known)
+	if err != nil || seen.Shown == nil {
+		return seen, err
+	}
+	return seen, acquit(ctx, w.rows, w.Queue, w.turn, w.Now(), seen.shownByID(fence, w.Prove))
+}
+
+// recogniseSound asks none that a 404 has made suspect: a plan changes nothing, and so
+// could not tell the rows that such a file was shown to it.
+func recogniseSound(ctx context.Context, library Library, known []run.KnownFile, standing map[string]file.Known) (recognition, error) {
+	sound := slices.DeleteFunc(slices.Clone(known), func(k run.KnownFile) bool { return standing[k.FileID].Suspect })
+	if len(sound) == 0 && len(known) > 0 {
+		return recognition{Why: fmt.Sprintf("of %d known files all have answered 404 lately, and a plan asks none of these: plan again once they are looked up, or run", len(known))}, nil
+	}
+	return recognise(ctx, library, sound)
 }
 
 // compareAccounts notes that another key or endpoint is in use than was confirmed last.

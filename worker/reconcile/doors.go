@@ -72,10 +72,10 @@ type Rows interface {
 	// this status, and says how many.
 	CloseFindings(ctx context.Context, turn int64, runID string, kinds []run.FindingKind, status run.Status, reason string) (int64, error)
 
-	// Repair writes what hits may write, by the order rule, and the findings' status with
-	// it; nothing of a file that is newer than fence. An empty runID (poll) has no findings
-	// and no fence to keep to.
-	Repair(ctx context.Context, turn int64, runID string, fence int64, hits []file.Observation) (map[string]run.Repair, error)
+	// Repair writes what was seen of files that are there, by the order rule, and the
+	// findings' status with it; nothing of a file that is newer than fence. Without a run
+	// (an empty runID) there are no findings and no fence to keep to.
+	Repair(ctx context.Context, turn int64, runID string, fence int64, seen []file.Observation) (map[string]run.Repair, error)
 	// TakeFindings draws event ids for up to limit open findings of these kinds and returns
 	// the events to publish, first those drawn before and never confirmed. None means that
 	// nothing is left.

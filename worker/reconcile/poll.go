@@ -263,7 +263,7 @@ func (t *polling) feed(ctx context.Context, answer file.Answer, news []*file.Sna
 		if err != nil {
 			return err
 		}
-		if err := t.publish(ctx, ask); err != nil {
+		if err := recheck(ctx, t.Queue, t.Now(), ask); err != nil {
 			return err
 		}
 		t.seen.remember(slice)
@@ -286,9 +286,18 @@ func (t *polling) recognise(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	fence, _, err := t.Rows.Fence(ctx, nil)
+	if err != nil {
+		return err
+	}
 	r, err := recognise(ctx, t.Library, known)
 	if err != nil {
 		return err
+	}
+	if r.Shown != nil {
+		if err := acquit(ctx, t.Rows, t.Queue, t.turn, t.Now(), r.shownByID(fence, t.Prove)); err != nil {
+			return err
+		}
 	}
 	if t.recognised = r.Why == ""; !t.recognised {
 		return fmt.Errorf("%w: %s", errDoubted, r.Why)
@@ -309,23 +318,6 @@ func (t *polling) repair(ctx context.Context, hits []file.Observation) (ask []st
 		}
 	}
 	return ask, nil
-}
-
-// oneEnvelope is how many events go into one call of Publish.
-const oneEnvelope = 256
-
-func (t *polling) publish(ctx context.Context, ids []string) error {
-	for some := range slices.Chunk(ids, oneEnvelope) {
-		events := make([]event.Event, len(some))
-		at := t.Now().UTC().Truncate(time.Microsecond)
-		for i, id := range some {
-			events[i] = event.Event{ID: newID(), Source: event.Reconcile, Origin: event.Reconcile, Kind: event.KindRecheck, FileID: id, AcceptedAt: at}
-		}
-		if err := t.Queue.Publish(ctx, events); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // say tells how a poll went: what changes at once, what goes on only on demand.

@@ -41,8 +41,11 @@ type pollDoors struct {
 	position time.Time
 	doubt    string
 	known    []run.KnownFile
-	calls    map[string]int // of the database, by method
-	fed      map[string]int // by "id updatedAt", how often written
+	fence    int64
+	asked    int64           // the last fence when a file was last looked up by id
+	suspect  map[string]bool // by id
+	calls    map[string]int  // of the database, by method
+	fed      map[string]int  // by "id updatedAt", how often written
 	ask      map[string]bool
 	slices   []int
 	// before and after fail a call of the database or the queue, by method.
@@ -62,7 +65,7 @@ func (d *pollDoors) hand() {
 }
 
 func newPollDoors(t *testing.T) *pollDoors {
-	return &pollDoors{t: t, files: map[string]time.Time{}, turn: 7, calls: map[string]int{}, fed: map[string]int{}, ask: map[string]bool{},
+	return &pollDoors{t: t, files: map[string]time.Time{}, turn: 7, calls: map[string]int{}, fed: map[string]int{}, ask: map[string]bool{}, suspect: map[string]bool{},
 		before: map[string]error{}, after: map[string]error{}, log: &strings.Builder{}}
 }
 
@@ -171,6 +174,7 @@ func (d *pollDoors) ListUpdated(_ context.Context, from time.Time, skip int) (fi
 
 func (d *pollDoors) Details(_ context.Context, id string) (file.Answer, error) {
 	d.details++
+	d.asked = d.fence
 	if d.answers != nil {
 		if err := d.answers(id); err != nil {
 			return file.Answer{}, err
@@ -200,6 +204,17 @@ func (d *pollDoors) KnownFiles(_ context.Context, n int) (known []run.KnownFile,
 	return known, err
 }
 
+func (d *pollDoors) Fence(_ context.Context, ids []string) (f file.Fence, known map[string]file.Known, err error) {
+	err = d.call("Fence", func() {
+		d.fence++
+		f.Number, known = d.fence, map[string]file.Known{}
+		for _, id := range ids {
+			known[id] = file.Known{Seen: true, Live: true, Suspect: d.suspect[id]}
+		}
+	})
+	return f, known, err
+}
+
 func (d *pollDoors) Account(context.Context) (a run.Account, doubt string, err error) {
 	err = d.call("Account", func() { doubt = d.doubt })
 	return a, doubt, err
@@ -225,6 +240,9 @@ func (d *pollDoors) Repair(_ context.Context, turn int64, runID string, fence in
 	if runID != "" || fence != 0 {
 		d.t.Errorf("a poll has no run: %q, %d", runID, fence)
 	}
+	if len(hits) == 1 && hits[0].How == file.LookUp {
+		return d.acquit(hits[0])
+	}
 	err := d.call("Repair", func() {
 		d.slices = append(d.slices, len(hits))
 		for _, h := range hits {
@@ -236,6 +254,24 @@ func (d *pollDoors) Repair(_ context.Context, turn int64, runID string, fence in
 			}
 			d.fed[h.FileID+" "+h.Snapshot.UpdatedAt.String()]++
 		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return did, nil
+}
+
+// acquit is Repair with a look-up of a suspect file.
+func (d *pollDoors) acquit(o file.Observation) (map[string]run.Repair, error) {
+	did := map[string]run.Repair{o.FileID: run.RepairDone}
+	if d.ask[o.FileID] {
+		did[o.FileID] = run.RepairAsk
+	}
+	err := d.call("Acquit", func() {
+		if !d.suspect[o.FileID] || o.Snapshot == nil || o.Snapshot.ID != o.FileID || o.Fence.Number == 0 || o.Fence.Number > d.asked {
+			d.t.Errorf("told %+v, asked when %d was the last fence", o, d.asked)
+		}
+		delete(d.suspect, o.FileID)
 	})
 	if err != nil {
 		return nil, err

@@ -33,7 +33,9 @@ type world struct {
 	rows  map[string]string // content, by file
 	state map[string]standing
 	fence int64
-	doubt string // whether a hit may not decide a file: those whose id has this prefix
+	// fenceAsked is the last fence when a file was last looked up by id.
+	fenceAsked map[string]int64
+	doubt      string // whether a hit may not decide a file: those whose id has this prefix
 	// behind: files with this prefix stay unsettled.
 	stuck string
 
@@ -70,10 +72,11 @@ type query struct {
 type standing struct {
 	seen                 int64
 	gone, unowned, other bool // other: user_id is not the owner
+	suspect              bool
 }
 
 func newWorld() *world {
-	return &world{shelf: map[string]file.Snapshot{}, page: 20, rows: map[string]string{}, state: map[string]standing{}, fence: 100, doubt: "ask",
+	return &world{shelf: map[string]file.Snapshot{}, page: 20, rows: map[string]string{}, state: map[string]standing{}, fence: 100, fenceAsked: map[string]int64{}, doubt: "ask",
 		stuck: "stuck", turn: 1, findings: map[string]map[string]*run.Finding{}, drawn: map[string]bool{}, settled: map[string]bool{}, stored: map[string][]string{}}
 }
 
@@ -158,6 +161,7 @@ func (d *world) Healthy(context.Context) error { return nil }
 
 func (d *world) Details(_ context.Context, id string) (a file.Answer, err error) {
 	err = d.call("details", func() error {
+		d.fenceAsked[id] = d.fence
 		if d.details != nil {
 			if err := d.details(id); err != nil {
 				return err

@@ -16,13 +16,17 @@ import (
 
 // The rows, the brakes and the queue, as a run sees them.
 
-func (d *world) Fence(context.Context, []string) (f file.Fence, known map[string]file.Known, err error) {
+func (d *world) Fence(_ context.Context, ids []string) (f file.Fence, known map[string]file.Known, err error) {
 	err = d.call("fence", func() error {
 		d.fence++
-		f = file.Fence{Number: d.fence, At: time.Now()}
+		f, known = file.Fence{Number: d.fence, At: time.Now()}, map[string]file.Known{}
+		for _, id := range ids {
+			_, live := d.rows[id]
+			known[id] = file.Known{Seen: true, Live: live, Suspect: d.state[id].suspect}
+		}
 		return nil
 	})
-	return f, nil, err
+	return f, known, err
 }
 
 func (d *world) KnownFiles(_ context.Context, n int) (known []run.KnownFile, err error) {
@@ -146,6 +150,9 @@ func (d *world) CloseFindings(_ context.Context, turn int64, id string, kinds []
 }
 
 func (d *world) Repair(_ context.Context, turn int64, id string, fence int64, hits []file.Observation) (did map[string]run.Repair, err error) {
+	if id == "" {
+		return d.acquit(turn, hits)
+	}
 	err = d.writes("repair", turn, id, func(r *run.Run) error {
 		if r.Kind == run.Plan && r.State != run.Applying {
 			d.never("a plan repairs")
@@ -153,6 +160,34 @@ func (d *world) Repair(_ context.Context, turn int64, id string, fence int64, hi
 		did = map[string]run.Repair{}
 		for i := range hits {
 			did[hits[i].FileID] = d.repairOne(id, fence, &hits[i])
+		}
+		return nil
+	})
+	return did, err
+}
+
+// acquit is Repair beside the run: a look-up of one suspect file, asked after its fence.
+func (d *world) acquit(turn int64, seen []file.Observation) (did map[string]run.Repair, err error) {
+	err = d.call("acquit", func() error {
+		if turn != d.turn {
+			return event.ErrTurnMoved
+		}
+		o := seen[0]
+		s := d.state[o.FileID]
+		if r := d.runs[len(d.runs)-1]; r.Kind == run.Plan && r.State != run.Applying {
+			d.never("a plan tells the rows")
+		}
+		if len(seen) != 1 || o.How != file.LookUp || o.Status != 200 || o.Snapshot == nil || o.Snapshot.ID != o.FileID || !s.suspect {
+			d.never("not a look-up of a suspect file: %+v", seen)
+		}
+		if o.Fence.Number == 0 || o.Fence.Number > d.fenceAsked[o.FileID] {
+			d.never("the fence %d of %s was drawn after it was asked for", o.Fence.Number, o.FileID)
+		}
+		s.suspect = false
+		d.state[o.FileID] = s
+		did = map[string]run.Repair{o.FileID: run.RepairDone}
+		if prefixed(o.FileID, d.doubt) {
+			did[o.FileID] = run.RepairAsk
 		}
 		return nil
 	})
@@ -243,7 +278,7 @@ func (d *world) Unsettled(_ context.Context, id string) (n int64, err error) {
 // settle looks the file up by id and does what that says.
 func (d *world) settle(id, e string) {
 	d.settled[e] = true
-	var f *run.Finding
+	f := &run.Finding{} // of none, where it was published beside the run's
 	for _, of := range d.findings {
 		if of[id] != nil && of[id].Event == e {
 			f = of[id]
@@ -322,7 +357,7 @@ func (d *world) Publish(_ context.Context, events []event.Event) error {
 			if !slices.Contains(d.stored[e.FileID], e.ID) {
 				d.stored[e.FileID] = append(d.stored[e.FileID], e.ID)
 			}
-			if _, ok := d.drawn[e.ID]; !ok {
+			if _, ok := d.drawn[e.ID]; !ok && e.Kind != event.KindRecheck {
 				d.never("published %s, which was never drawn", e.ID)
 			}
 		}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/trueup/trueup/internal/event"
 	"github.com/trueup/trueup/internal/file"
+	"github.com/trueup/trueup/internal/run"
 )
 
 func orderCases() map[string]func(*rows) {
@@ -172,6 +173,7 @@ func (r *rows) differences() {
 func absenceCases() map[string]func(*rows) {
 	return map[string]func(*rows){
 		"Rule3_TwoAbsencesApartRemove":          (*rows).confirms,
+		"Rule3_ShownBetweenTwoAbsences":         (*rows).shownBetween,
 		"Rule3_NeedsACanary":                    (*rows).canaries,
 		"Rule3_AnAnnouncedOneNeedsOne":          (*rows).announces,
 		"Fuse_LatchesAboveItsFloor":             (*rows).fuses,
@@ -217,6 +219,30 @@ func (r *rows) confirms() {
 	r.see(r.webhook("c"), r.absent("c", "f"), file.LookAgain, file.ReasonNominated)
 	r.Pass(10*confirm + time.Millisecond) // not the ten minutes more
 	r.see(r.webhook("c"), r.absent("c", "f"), file.LookAgain, file.ReasonNoCanary)
+}
+
+// shownBetween: what was shown beside all events, of a suspect file, ends the suspicion,
+// even when it was asked before the nomination.
+func (r *rows) shownBetween() {
+	r.fill("f", "c")
+	before := r.fence()
+	r.see(r.webhook("f"), r.absent("f", "c"), file.LookAgain, file.ReasonNominated)
+	told := func(o file.Observation) run.Repair {
+		r.Helper()
+		did, err := r.door.Repair(r.Context(), r.turn, "", 0, []file.Observation{o})
+		r.must(err)
+		return did["f"]
+	}
+	r.same("told", told(looked(before, "f", snapshot("f", 0))), run.RepairDone)
+	r.Pass(confirm)
+	r.see(r.webhook("f"), r.absent("f", "c"), file.LookAgain, file.ReasonNominated)
+	r.same("told", told(r.look("f", snapshot("f", 0))), run.RepairDone)
+	r.same("told again", told(r.look("f", snapshot("f", 0))), run.RepairSame)
+	r.Pass(confirm)
+	r.see(r.webhook("f"), r.absent("f", "c"), file.LookAgain, file.ReasonNominated)
+	r.Pass(confirm)
+	r.see(r.webhook("f"), r.absent("f", "c"), file.Tombstoned, file.ReasonConfirmed)
+	r.holds("c=ann")
 }
 
 func (r *rows) canaries() {
