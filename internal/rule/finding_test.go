@@ -78,18 +78,20 @@ func TestWhatIsApproved(t *testing.T) {
 		line            FindingLine
 		eventID         string
 		latched, second bool
+		vouched         bool // by what answered after the look
 		counts          bool
 		reason          file.Reason
 	}{
-		{"NothingCounts", FindingLine{}, "e", false, false, true, file.ReasonNominated},
-		{"ExpectedDoesNotCount", line(true, false), "e", false, false, false, file.ReasonNominated},
-		{"AcceptedCounts", line(false, true), "e", false, false, true, file.ReasonNominated},
-		{"AnotherEventOfTheFileCounts", line(true, true), "other", false, false, true, file.ReasonNominated},
-		{"TheLineOfAnotherFileCounts", FindingLine{RunID: "r", FileID: "g", Expected: true, Accepted: true}, "e", false, false, true, file.ReasonNominated},
-		{"ExpectedNeedsACanary", line(true, false), "e", false, true, false, file.ReasonNoCanary},
-		{"AcceptedNeedsNone", line(false, true), "e", false, true, false, file.ReasonConfirmed},
-		{"ALatchedFuseStopsBoth", line(true, true), "e", true, true, false, file.ReasonFuseLatched},
-		{"NotAcceptedNeedsACanary", FindingLine{}, "e", false, true, false, file.ReasonNoCanary},
+		{"NothingCounts", FindingLine{}, "e", false, false, true, true, file.ReasonNominated},
+		{"ExpectedDoesNotCount", line(true, false), "e", false, false, true, false, file.ReasonNominated},
+		{"AcceptedCounts", line(false, true), "e", false, false, false, true, file.ReasonNominated},
+		{"AnotherEventOfTheFileCounts", line(true, true), "other", false, false, true, true, file.ReasonNominated},
+		{"TheLineOfAnotherFileCounts", FindingLine{RunID: "r", FileID: "g", Expected: true, Accepted: true}, "e", false, false, true, true, file.ReasonNominated},
+		{"ExpectedNeedsACanary", line(true, false), "e", false, true, false, false, file.ReasonNoCanary},
+		{"AcceptedNeedsNone", line(false, true), "e", false, true, false, false, file.ReasonConfirmed},
+		{"ALatchedFuseStopsBoth", line(true, true), "e", true, true, false, false, file.ReasonFuseLatched},
+		{"TheFirstNeedsACanaryToo", line(true, false), "e", false, false, false, false, file.ReasonNoCanary},
+		{"NotAcceptedNeedsACanary", FindingLine{}, "e", false, true, false, false, file.ReasonNoCanary},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := &Standing{FileID: "f", Known: true, Seen: 10, Hash: &ours, Live: true, LiveHash: 1, Proposed: 1, Now: now}
@@ -99,7 +101,7 @@ func TestWhatIsApproved(t *testing.T) {
 			g := NewFacts()
 			g.Standings["f"], g.Lines["e"], g.Latched = s, c.line, c.latched
 			p := event.Pending{Event: event.Event{ID: c.eventID, FileID: "f", Source: event.Reconcile, Kind: event.KindRecheck}}
-			o := file.Observation{FileID: "f", How: file.LookUp, Fence: file.Fence{Number: 11, At: now}, Status: 404}
+			o := file.Observation{FileID: "f", How: file.LookUp, Fence: file.Fence{Number: 11, At: now}, Status: 404, Canary: file.Canary{EmptyLibrary: c.vouched}}
 			files := Plan(NewCall([]event.Pending{p}, []file.Observation{o}, nil), Settings{AbsentConfirm: time.Minute, ClaimWindow: time.Hour, Ownership: ByClaim}, g)
 			if f := files[0]; f.Counts != c.counts || f.Do.Reason != c.reason {
 				t.Errorf("counts %v, %s; want %v, %s", f.Counts, f.Do.Reason, c.counts, c.reason)

@@ -17,7 +17,7 @@ type Standing struct {
 	Hash         *int64
 	Gone         bool
 	Suspect      bool
-	SuspectFence int64
+	SuspectFence int64 // of the nomination; zero while there is only doubt
 	SuspectAt    time.Time
 	CountedAt    time.Time
 	Owner        Owning
@@ -63,13 +63,17 @@ type Change struct {
 	User bool
 	// Adopt: write a line in file_state for a row it did not know.
 	Adopt bool
-	// Clear ends a suspicion, Nominate begins one, Remove writes the tombstone.
+	// Clear ends a suspicion, Nominate begins one that a later 404 may confirm, Remove
+	// writes the tombstone.
 	Clear, Nominate, Remove bool
+	// Doubt begins a suspicion that confirms nothing: nothing vouched for the library when
+	// it denied the file. Until something does, the file itself vouches for no other.
+	Doubt bool
 }
 
 // Moves reports whether the change is one that raises `seen`.
 func (c Change) Moves() bool {
-	return c.Content || c.User || c.Adopt || c.Clear || c.Nominate || c.Remove
+	return c.Content || c.User || c.Adopt || c.Clear || c.Nominate || c.Doubt || c.Remove
 }
 
 // RegressedWait is how long after content went back it is asked once more.
@@ -153,8 +157,11 @@ func orderBeside(o *file.Observation, s *Standing) Change {
 	}
 }
 
-// orderAbsent is rule 3.
+// orderAbsent is rule 3. A library that is not ours denies every file, so its 404 must not
+// be the first of two, either: the other may be a short lie about this file alone.
 func orderAbsent(o *file.Observation, s *Standing, w World) Change {
+	suspect := s.Suspect && s.Now.Sub(s.SuspectAt) <= 10*w.AbsentConfirm+10*time.Minute
+	noCanary := Change{Outcome: file.LookAgain, Reason: file.ReasonNoCanary}
 	switch {
 	case !s.Known && !s.Live && !w.Announced:
 		return Change{Outcome: file.Unchanged, Reason: file.ReasonNotFound}
@@ -165,11 +172,16 @@ func orderAbsent(o *file.Observation, s *Standing, w World) Change {
 	case w.Announced && w.Canary:
 		return Change{Outcome: file.Tombstoned, Reason: file.ReasonAnnounced, Remove: true}
 	case w.Announced:
-		return Change{Outcome: file.LookAgain, Reason: file.ReasonNoCanary}
-	case !s.Suspect || s.Now.Sub(s.SuspectAt) > 10*w.AbsentConfirm+10*time.Minute:
-		return Change{Outcome: file.LookAgain, Reason: file.ReasonNominated, Nominate: true, Adopt: !s.Known, Wait: w.AbsentConfirm}
-	default:
+		return noCanary
+	case suspect && s.SuspectFence > 0:
 		return orderConfirm(o, s, w)
+	case w.Canary:
+		return Change{Outcome: file.LookAgain, Reason: file.ReasonNominated, Nominate: true, Adopt: !s.Known, Wait: w.AbsentConfirm}
+	case suspect:
+		return noCanary
+	default:
+		noCanary.Doubt, noCanary.Adopt = true, !s.Known
+		return noCanary
 	}
 }
 

@@ -61,6 +61,8 @@ func TestOrder(t *testing.T) {
 	same := Change{Outcome: file.Unchanged, Reason: file.ReasonSame}
 	cleared := Change{Outcome: file.Applied, Reason: file.ReasonCleared, Clear: true}
 	nominated := Change{Outcome: file.LookAgain, Reason: file.ReasonNominated, Nominate: true, Wait: time.Minute}
+	doubted := Change{Outcome: file.LookAgain, Reason: file.ReasonNoCanary, Doubt: true}
+	doubt := func(a *at) { suspect(2 * time.Minute)(a); a.SuspectFence = 0 }
 	removed := func(reason file.Reason) Change {
 		return Change{Outcome: file.Tombstoned, Reason: reason, Remove: true}
 	}
@@ -122,6 +124,14 @@ func TestOrder(t *testing.T) {
 		{"FirstAbsenceOfADeletedRowNominates", live(missing), absent(11, now), nominated},
 		{"FirstAbsenceOfAnUnknownRowAdoptsAndNominates", live(unknown), absent(11, now),
 			Change{Outcome: file.LookAgain, Reason: file.ReasonNominated, Nominate: true, Adopt: true, Wait: time.Minute}},
+		{"FirstAbsenceNeedsACanary", live(noCanary), absent(11, now), doubted},
+		{"FirstAbsenceOfAnUnknownRowNeedsACanary", live(unknown, noCanary), absent(11, now),
+			Change{Outcome: file.LookAgain, Reason: file.ReasonNoCanary, Doubt: true, Adopt: true}},
+		{"DoubtedAlready", live(doubt, noCanary), absent(11, now), again(file.ReasonNoCanary)},
+		{"DoubtConfirmsNothing", live(doubt), absent(11, now), nominated},
+		{"LookUpClearsADoubt", live(doubt), alone(high), cleared},
+		{"SecondAbsenceTooSoonNeedsNoCanary", live(suspect(20*time.Second), noCanary), absent(11, now), Change{Outcome: file.LookAgain, Reason: file.ReasonTooSoon, Wait: 40 * time.Second}},
+		{"FirstAbsenceNominatesUnderALatchedFuse", live(latched), absent(11, now), nominated},
 		{"OneAbsenceAfterAnAnnouncement", live(announced), absent(11, now), removed(file.ReasonAnnounced)},
 		{"AnnouncedAbsenceOfALiveFileNeedsACanary", live(announced, noCanary), absent(11, now), again(file.ReasonNoCanary)},
 		{"AnnouncementsPassALatchedFuse", live(announced, latched), absent(11, now), removed(file.ReasonAnnounced)},
@@ -131,6 +141,7 @@ func TestOrder(t *testing.T) {
 		{"ConfirmationNeedsACanary", live(suspect(time.Minute), noCanary), absent(11, now), again(file.ReasonNoCanary)},
 		{"ConfirmationStopsAtTheFuse", live(suspect(time.Minute), latched), absent(11, now), again(file.ReasonFuseLatched)},
 		{"AnOldSuspicionCountsAsNone", live(suspect(21 * time.Minute)), absent(11, now), nominated},
+		{"AfterAnOldSuspicionTheFirstNeedsACanary", live(suspect(21*time.Minute), noCanary), absent(11, now), doubted},
 		{"ASuspicionJustNotTooOldConfirms", live(suspect(20 * time.Minute)), absent(11, now), removed(file.ReasonConfirmed)},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -66,7 +66,7 @@ func TestAdoption(t *testing.T) {
 		}
 	})
 	t.Run("ARowNobodyKnowsIsOnlyNominatedByA404", func(t *testing.T) {
-		r.expect(r.see(recheck("f3"), r.look("f3", nil)), file.LookAgain, file.ReasonNominated)
+		r.expect(r.see(recheck("f3"), r.lost("f3", "f1")), file.LookAgain, file.ReasonNominated)
 		r.want("state", `SELECT owner || ',' || owner_kind || ',' || (high = '-infinity') FROM trueup.file_state WHERE file_id = 'f3'`, "cat,adopted,true")
 		r.expect(r.see(webhook("f3"), r.hit(snap("f3", 0))), file.Applied, file.ReasonRaised)
 	})

@@ -149,6 +149,7 @@ func TestAnEventOfARunClosesItsFinding(t *testing.T) {
 			r.settle(r.due(1), r.lost("f00", ""))
 		}
 		r.want("evidence", `SELECT jsonb_array_length(evidence) FROM trueup.findings`, 20)
+		r.settle(r.due(1), r.lost("f00", "f01")) // nominated: nobody had vouched before
 		r.settle(r.due(1), r.lost("f00", "f01"))
 		r.wantFinding(k, "f00", "repaired/confirmed")
 		r.want("evidence", `SELECT jsonb_array_length(evidence) FROM trueup.findings`, 21)

@@ -191,7 +191,7 @@ func TestFuseLatchesBeforeTheFirstConfirmation(t *testing.T) {
 		all, seen = append(all, webhook(id)), append(seen, lookAt(fence, id, snap(id, 0)))
 	}
 	r.settle(all, seen...)
-	r.see(recheck("f00"), r.look("f00", nil))
+	r.expect(r.see(recheck("f00"), r.lost("f00", "f29")), file.LookAgain, file.ReasonNominated)
 	r.due(1)
 	fence = r.fence()
 	for i := range 15 {

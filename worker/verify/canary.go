@@ -113,7 +113,7 @@ func (l *oneLook) proveAbsences(ctx context.Context) error {
 		if absent && needsCanary(a, l.known[a.FileID]) {
 			needy = append(needy, i)
 			priority = min(priority, a.Priority)
-			if l.unannounced(a) {
+			if !a.Announced {
 				// What answered before this look says nothing of the library that denied
 				// the file in it.
 				age = max(time.Since(l.looked), 1)

@@ -32,13 +32,36 @@ func TestCanary(t *testing.T) {
 			t.Errorf("%d calls, want 2", n)
 		}
 	})
-	t.Run("IsAFileThatAnsweredAMomentAgo", func(t *testing.T) {
+	t.Run("OfAnAnnouncedOneIsAFileThatAnsweredAMomentAgo", func(t *testing.T) {
 		l := newLibrary(t, "there")
 		v := verifier(t, l, newRows().live(epoch, "there", "missing"))
 		look(t, v, Ask{FileID: "there"})
-		got := canary(t, look(t, v, Ask{FileID: "missing"})[0])
+		got := canary(t, look(t, v, Ask{FileID: "missing", Announced: true})[0])
 		if !slices.Equal(got.FileIDs, []string{"there"}) || len(l.calls("")) != 2 {
 			t.Errorf("canary %+v after %d calls", got, len(l.calls("")))
+		}
+	})
+	t.Run("OfAFirstAbsenceAnsweredAfterTheLook", func(t *testing.T) {
+		// What answered before says nothing of the account that denies the file now.
+		l := newLibrary(t, "there", "missing")
+		v := verifier(t, l, newRows().live(epoch, "there", "missing"))
+		look(t, v, Ask{FileID: "there"})
+		l.fail = func(w http.ResponseWriter, c call) bool {
+			say(w, 404, "The requested file does not exist.")
+			return true
+		}
+		if got := canary(t, look(t, v, Ask{FileID: "missing"})[0]); len(got.FileIDs) > 0 || got.EmptyLibrary {
+			t.Errorf("canary %+v, want none", got)
+		}
+		l.fail = func(w http.ResponseWriter, c call) bool {
+			lost := slices.Contains(c.ids, "missing")
+			if lost {
+				say(w, 404, "The requested file does not exist.")
+			}
+			return lost
+		}
+		if got := canary(t, look(t, v, Ask{FileID: "missing"})[0]); !slices.Equal(got.FileIDs, []string{"there"}) {
+			t.Errorf("canary %+v, want the file that is there", got)
 		}
 	})
 	t.Run("OfAnUnannouncedConfirmationAnsweredBeforeTheLookToo", func(t *testing.T) {
@@ -148,7 +171,7 @@ func TestCanary(t *testing.T) {
 		l := newLibrary(t)
 		v := verifier(t, l, newRows().live(epoch, "last"))
 		for range 2 {
-			if got := canary(t, look(t, v, Ask{FileID: "last"})[0]); len(got.FileIDs) != 0 || !got.EmptyLibrary {
+			if got := canary(t, look(t, v, Ask{FileID: "last", Announced: true})[0]); len(got.FileIDs) != 0 || !got.EmptyLibrary {
 				t.Errorf("canary %+v, want the empty library", got)
 			}
 		}

@@ -269,6 +269,8 @@ func (db *Database) writeState(s *state, f *rule.FilePlan) {
 	switch {
 	case f.Do.Nominate:
 		s.suspectFence, s.suspectAt = s.seen, now()
+	case f.Do.Doubt:
+		s.suspectFence, s.suspectAt = 0, now()
 	case f.Do.Clear || f.Do.Remove:
 		s.suspectFence, s.suspectAt = 0, time.Time{}
 	}

@@ -109,7 +109,7 @@ func (r *rows) adopts() {
 	r.same("owner", r.passport("app").State.OwnerKind, "adopted")
 	r.same("flags", r.passport("app").State.Flags, []string{"claim_refused"})
 	r.Insert("absent", "cat")
-	got := r.see(r.webhook("absent"), r.look("absent", nil), file.LookAgain, file.ReasonNominated)
+	got := r.see(r.webhook("absent"), r.absent("absent", "app"), file.LookAgain, file.ReasonNominated)
 	r.same("wait", got.Wait, confirm)
 	r.same("owner", r.passport("absent").State.Owner, "cat")
 }
@@ -173,6 +173,7 @@ func (r *rows) differences() {
 func absenceCases() map[string]func(*rows) {
 	return map[string]func(*rows){
 		"Rule3_TwoAbsencesApartRemove":          (*rows).confirms,
+		"Rule3_TheFirstNeedsACanaryToo":         (*rows).unvouched,
 		"Rule3_ShownBetweenTwoAbsences":         (*rows).shownBetween,
 		"Rule3_NeedsACanary":                    (*rows).canaries,
 		"Rule3_AnAnnouncedOneNeedsOne":          (*rows).announces,
@@ -202,7 +203,8 @@ func (r *rows) absent(id, canary string) file.Observation {
 }
 
 func (r *rows) confirms() {
-	r.fill("f", "c")
+	r.fill("f", "c", "d")
+	r.see(r.webhook("f"), r.absent("f", "f"), file.LookAgain, file.ReasonNoCanary) // another account's, as far as anybody knows
 	got := r.see(r.webhook("f"), r.absent("f", "c"), file.LookAgain, file.ReasonNominated)
 	r.same("wait", got.Wait, confirm)
 	nominated := r.passport("f").State
@@ -212,11 +214,11 @@ func (r *rows) confirms() {
 	r.see(r.webhook("f"), early, file.LookAgain, file.ReasonTooSoon)
 	r.Pass(confirm)
 	r.see(r.webhook("f"), r.absent("f", "c"), file.Tombstoned, file.ReasonConfirmed)
-	r.holds("c=ann")
+	r.holds("c=ann", "d=ann")
 	s := r.passport("f").State
 	r.same("tombstone", []any{s.GoneAt.IsZero(), s.GoneWhy, s.SuspectAt.IsZero(), s.Owner}, []any{false, "confirmed", true, "ann"})
 
-	r.see(r.webhook("c"), r.absent("c", "f"), file.LookAgain, file.ReasonNominated)
+	r.see(r.webhook("c"), r.absent("c", "d"), file.LookAgain, file.ReasonNominated)
 	r.Pass(10*confirm + time.Millisecond) // not the ten minutes more
 	r.see(r.webhook("c"), r.absent("c", "f"), file.LookAgain, file.ReasonNoCanary)
 }
@@ -245,6 +247,29 @@ func (r *rows) shownBetween() {
 	r.holds("c=ann")
 }
 
+// unvouched: a 404 that nothing vouched for makes a file suspect, so that it vouches for no
+// other, and is not the first of two.
+func (r *rows) unvouched() {
+	r.fill("f", "g", "c")
+	r.see(r.webhook("f"), r.absent("f", "nobody"), file.LookAgain, file.ReasonNoCanary)
+	doubted := r.passport("f").State
+	r.same("doubted", []any{doubted.SuspectAt.IsZero(), doubted.SuspectFence}, []any{false, int64(0)})
+	r.braked(false, 0, 3)
+	r.see(r.webhook("g"), r.absent("g", "f"), file.LookAgain, file.ReasonNoCanary)
+	sound, err := r.door.LiveFiles(r.Context(), 5, nil)
+	r.must(err)
+	r.same("sound", sound, []string{"c"})
+	r.Pass(confirm)
+	r.see(r.webhook("f"), r.absent("f", "nobody"), file.LookAgain, file.ReasonNoCanary)
+	r.same("doubted once", r.passport("f").State, doubted)
+	r.see(r.webhook("f"), r.absent("f", "c"), file.LookAgain, file.ReasonNominated)
+	r.braked(false, 1, 3)
+	r.see(r.webhook("g"), r.look("g", snapshot("g", 0)), file.Applied, file.ReasonCleared)
+	r.Pass(confirm)
+	r.see(r.webhook("f"), r.absent("f", "c"), file.Tombstoned, file.ReasonConfirmed)
+	r.holds("c=ann", "g=ann")
+}
+
 func (r *rows) canaries() {
 	r.fill("f", "c", "d")
 	r.see(r.webhook("f"), r.absent("f", "c"), file.LookAgain, file.ReasonNominated)
@@ -270,8 +295,9 @@ func (r *rows) announces() {
 	told := r.settle(all, r.absent("f", "g"), r.absent("g", "c"), r.look("c", nil))
 	r.same("each announced in one call", []any{told[all[0].ID].Reason, told[all[1].ID].Reason, told[all[2].ID].Reason},
 		[]any{file.ReasonNoCanary, file.ReasonNoCanary, file.ReasonAnnounced})
+	r.fill("d")
 	unsigned := r.event(event.Reconcile, event.KindDeleted, "f")
-	r.see(unsigned, r.look("f", nil), file.LookAgain, file.ReasonNominated)
+	r.see(unsigned, r.absent("f", "d"), file.LookAgain, file.ReasonNominated)
 }
 
 func (r *rows) fuses() {

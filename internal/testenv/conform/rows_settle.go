@@ -133,7 +133,7 @@ func (r *rows) fences() {
 	}
 	r.same("f", known["f"], file.Known{Seen: true, Live: true, High: made()})
 	r.same("g", known["g"], file.Known{Seen: true, Live: true})
-	r.see(r.webhook("f"), r.look("f", nil), file.LookAgain, file.ReasonNominated)
+	r.see(r.webhook("f"), r.absent("f", "g"), file.LookAgain, file.ReasonNominated)
 	r.Pass(time.Millisecond)
 	_, known, err = r.door.Fence(r.Context(), []string{"f"})
 	r.must(err)
@@ -213,7 +213,7 @@ func (r *rows) cancelled() {
 func (r *rows) liveFiles() {
 	r.settle([]event.Pending{r.report("a", "ann"), r.report("b", "ann"), r.report("c", "ann"), r.report("d", "ann")},
 		r.look("a", snapshot("a", 0)), r.look("b", snapshot("b", 0)), r.look("c", snapshot("c", 0)), r.look("d", snapshot("d", 0)))
-	r.see(r.webhook("b"), r.look("b", nil), file.LookAgain, file.ReasonNominated)
+	r.see(r.webhook("b"), r.absent("b", "a"), file.LookAgain, file.ReasonNominated)
 	r.settled([]event.Pending{r.deleted("c")}, nil, always(event.End{Kind: event.Retry, Reason: "later", After: time.Hour}))
 	all, err := r.door.LiveFiles(r.Context(), 10, []string{"d"})
 	r.must(err)
@@ -274,7 +274,7 @@ func (r *rows) knownFiles() {
 	r.settle([]event.Pending{r.report("sure", "ann"), r.report("doubt", "ann"), r.report("gone", "ann"), r.report("announced", "ann")},
 		r.look("sure", snapshot("sure", 0)), r.look("doubt", snapshot("doubt", 0)), r.look("announced", snapshot("announced", 0)))
 	r.Insert("app", "bob")
-	r.see(r.webhook("doubt"), r.look("doubt", nil), file.LookAgain, file.ReasonNominated)
+	r.see(r.webhook("doubt"), r.absent("doubt", "sure"), file.LookAgain, file.ReasonNominated)
 	r.settled([]event.Pending{r.deleted("announced")}, nil, always(event.End{Kind: event.Retry, Reason: "later", After: time.Hour}))
 	all, err := r.door.KnownFiles(r.Context(), 10)
 	r.must(err)
