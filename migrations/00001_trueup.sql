@@ -17,7 +17,7 @@ CREATE TABLE trueup.file_state (
   hash          bigint,
   gone_at       timestamptz,
   gone_why      text,
-  suspect_fence bigint,
+  suspect_fence bigint,      -- of the first 404; 0 while nothing has vouched for the library that gave it
   suspect_at    timestamptz,
   counted_at    timestamptz, -- when its absence was last counted against the fuse
   first_seen    timestamptz NOT NULL DEFAULT clock_timestamp(),

@@ -239,7 +239,7 @@ func concludeRow(p Passport) string {
 	}
 	s += ", and " + ownership(p)
 	if p.State.SuspectAt != nil {
-		s += fmt.Sprintf("; but a look at %s found nothing, and a second one that finds nothing either will remove the row", when(*p.State.SuspectAt))
+		s += fmt.Sprintf("; but a look at %s found nothing, and a second one that finds nothing either may remove the row", when(*p.State.SuspectAt))
 	}
 	return s + doubted(p) + "."
 }

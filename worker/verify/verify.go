@@ -125,9 +125,9 @@ type Config struct {
 	// and how long a learned limit on its size lasts; zero means 10 minutes.
 	ProbeAgain time.Duration
 	// CanaryFor is how long a 200 vouches that the key still sees our library; zero
-	// means 50 s, which leaves 10 of the 60 s allowed for the write. For
-	// the second 404 of a file that nobody has announced deleted, one 200 from between the
-	// two and another from after the second have to vouch.
+	// means 50 s, which leaves 10 of the 60 s allowed for the write. For a 404 of a file
+	// that nobody has announced deleted only a 200 from after the look vouches; for its
+	// second one from between the two has to as well.
 	CanaryFor time.Duration
 	// Budget of all calls; zero fields mean the defaults named there.
 	Budget BudgetConfig
