@@ -77,11 +77,11 @@ func recognise(ctx context.Context, library Library, known []run.KnownFile) (rec
 	return r, nil
 }
 
-// acquit tells the write path of a known file that was shown by id after fence was drawn,
-// where a 404 has made it suspect. Untold, the next 404 would confirm the first one, as if
-// nobody had been shown the file between them. What the rules cannot decide by this answer
-// is looked up by id.
-func acquit(ctx context.Context, rows Rows, queue Publisher, turn int64, at time.Time, shown file.Observation) error {
+// clearSuspect tells the write path of a known file that was shown by id, where a 404 has
+// made it suspect. Untold, the next 404 would confirm the first one, as if nobody had been
+// shown the file between them. What the rules cannot decide by this answer is looked up by
+// id.
+func clearSuspect(ctx context.Context, rows Rows, queue Publisher, turn int64, at time.Time, shown file.Observation) error {
 	_, known, err := rows.Fence(ctx, []string{shown.FileID})
 	if err != nil || !known[shown.FileID].Suspect {
 		return err

@@ -86,7 +86,7 @@ func (w *work) recognise(ctx context.Context) (recognition, error) {
 	if err != nil || seen.Shown == nil {
 		return seen, err
 	}
-	return seen, acquit(ctx, w.rows, w.Queue, w.turn, w.Now(), seen.shownByID(fence, w.Prove))
+	return seen, clearSuspect(ctx, w.rows, w.Queue, w.turn, w.Now(), seen.shownByID(fence, w.Prove))
 }
 
 // recogniseSound asks none that a 404 has made suspect: a plan changes nothing, and so

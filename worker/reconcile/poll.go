@@ -295,7 +295,7 @@ func (t *polling) recognise(ctx context.Context) error {
 		return err
 	}
 	if r.Shown != nil {
-		if err := acquit(ctx, t.Rows, t.Queue, t.turn, t.Now(), r.shownByID(fence, t.Prove)); err != nil {
+		if err := clearSuspect(ctx, t.Rows, t.Queue, t.turn, t.Now(), r.shownByID(fence, t.Prove)); err != nil {
 			return err
 		}
 	}

@@ -241,7 +241,7 @@ func (d *pollDoors) Repair(_ context.Context, turn int64, runID string, fence in
 		d.t.Errorf("a poll has no run: %q, %d", runID, fence)
 	}
 	if len(hits) == 1 && hits[0].How == file.LookUp {
-		return d.acquit(hits[0])
+		return d.clearSuspect(hits[0])
 	}
 	err := d.call("Repair", func() {
 		d.slices = append(d.slices, len(hits))
@@ -261,13 +261,13 @@ func (d *pollDoors) Repair(_ context.Context, turn int64, runID string, fence in
 	return did, nil
 }
 
-// acquit is Repair with a look-up of a suspect file.
-func (d *pollDoors) acquit(o file.Observation) (map[string]run.Repair, error) {
+// clearSuspect is Repair with a look-up of a suspect file.
+func (d *pollDoors) clearSuspect(o file.Observation) (map[string]run.Repair, error) {
 	did := map[string]run.Repair{o.FileID: run.RepairDone}
 	if d.ask[o.FileID] {
 		did[o.FileID] = run.RepairAsk
 	}
-	err := d.call("Acquit", func() {
+	err := d.call("ClearSuspect", func() {
 		if !d.suspect[o.FileID] || o.Snapshot == nil || o.Snapshot.ID != o.FileID || o.Fence.Number == 0 || o.Fence.Number > d.asked {
 			d.t.Errorf("told %+v, asked when %d was the last fence", o, d.asked)
 		}

@@ -151,7 +151,7 @@ func (d *world) CloseFindings(_ context.Context, turn int64, id string, kinds []
 
 func (d *world) Repair(_ context.Context, turn int64, id string, fence int64, hits []file.Observation) (did map[string]run.Repair, err error) {
 	if id == "" {
-		return d.acquit(turn, hits)
+		return d.clearSuspect(turn, hits)
 	}
 	err = d.writes("repair", turn, id, func(r *run.Run) error {
 		if r.Kind == run.Plan && r.State != run.Applying {
@@ -166,9 +166,9 @@ func (d *world) Repair(_ context.Context, turn int64, id string, fence int64, hi
 	return did, err
 }
 
-// acquit is Repair beside the run: a look-up of one suspect file, asked after its fence.
-func (d *world) acquit(turn int64, seen []file.Observation) (did map[string]run.Repair, err error) {
-	err = d.call("acquit", func() error {
+// clearSuspect is Repair beside the run: a look-up of one suspect file, asked after its fence.
+func (d *world) clearSuspect(turn int64, seen []file.Observation) (did map[string]run.Repair, err error) {
+	err = d.call("clearSuspect", func() error {
 		if turn != d.turn {
 			return event.ErrTurnMoved
 		}

@@ -54,7 +54,7 @@ func TestI7ShownToTheAccountCheck(t *testing.T) {
 				return nil
 			}
 			d.process(t, t.TempDir())
-			told := slices.DeleteFunc(slices.Clone(d.calls), func(c string) bool { return c != "acquit" })
+			told := slices.DeleteFunc(slices.Clone(d.calls), func(c string) bool { return c != "clearSuspect" })
 			if r := d.last(); r.State != run.Complete || d.suspected() > 0 || len(told) != 2 || len(d.wrong) > 0 {
 				t.Errorf("%+v, %d suspect, told %d times, %q", r, d.suspected(), len(told), d.wrong)
 			}
@@ -75,7 +75,7 @@ func TestI7ShownToTheAccountCheck(t *testing.T) {
 			d.put("a", 9, "new")
 			d.keep("a", "new")
 			d.started(run.Full).process(t, t.TempDir())
-			if r := d.last(); r.State != run.Complete || d.suspected() != 2 || slices.Contains(d.calls, "acquit") || len(d.wrong) > 0 {
+			if r := d.last(); r.State != run.Complete || d.suspected() != 2 || slices.Contains(d.calls, "clearSuspect") || len(d.wrong) > 0 {
 				t.Errorf("%+v, %d suspect, %q", r, d.suspected(), d.wrong)
 			}
 		})
@@ -108,9 +108,9 @@ func TestI7ShownToTheAccountCheck(t *testing.T) {
 				d.position = time.Now()
 				d.known = []run.KnownFile{{FileID: "k"}}
 				d.suspect["k"], d.ask["k"] = true, !after
-				if d.before["Acquit"] = errAway; after {
-					delete(d.before, "Acquit")
-					d.after["Acquit"] = errAway
+				if d.before["ClearSuspect"] = errAway; after {
+					delete(d.before, "ClearSuspect")
+					d.after["ClearSuspect"] = errAway
 				}
 				defer d.start()()
 				d.update("a", 1, 0)
