@@ -159,7 +159,8 @@ type Request struct {
 	// Reset is what a 429 said in X-RateLimit-Reset; zero where it said nothing.
 	Reset     time.Duration
 	RequestID string
-	// Who is the User-Agent, where that is known: other than "trueup/…" it is somebody else.
+	// Who is the User-Agent, where that is known: other than "trueup/…" it is somebody else,
+	// and each that differs is another process.
 	Who string
 }
 

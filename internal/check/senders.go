@@ -21,13 +21,15 @@ func lookAtAnswers(l *looking) {
 	}
 }
 
-// lookAtRate is I13: from a 429's answer until its reset nobody asks that endpoint.
+// lookAtRate is I13: from a 429's answer until its reset the process that was told does not
+// ask that endpoint. Processes whose Who is the same count as one.
 func lookAtRate(l *looking) {
 	type told struct {
 		at, until time.Time
 		id        string
 	}
-	blocked := map[string]told{}
+	type asker struct{ who, endpoint string }
+	blocked := map[asker]told{}
 	all := make([]*Request, 0, len(l.Requests))
 	for i := range l.Requests {
 		if r := &l.Requests[i]; r.Who == "" || strings.HasPrefix(r.Who, "trueup") {
@@ -52,11 +54,11 @@ func lookAtRate(l *looking) {
 				wait = min(wait, m)
 			}
 			at := a.At.Add(a.Took)
-			if until := at.Add(wait); until.After(blocked[a.Endpoint].until) {
-				blocked[a.Endpoint] = told{at, until, a.RequestID}
+			if until := at.Add(wait); until.After(blocked[asker{a.Who, a.Endpoint}].until) {
+				blocked[asker{a.Who, a.Endpoint}] = told{at, until, a.RequestID}
 			}
 		}
-		b, is := blocked[r.Endpoint]
+		b, is := blocked[asker{r.Who, r.Endpoint}]
 		heard := b.at.Add(l.settings.Flight)
 		if is && r.At.After(heard) && r.At.Add(l.settings.Skew).Before(b.until) && !l.startedBetween(b.at, r.At) {
 			l.wrong(r.RequestID, "%s asked at %s; request %s was told at %s to wait until %s", r.Endpoint, moment(&r.At), b.id, moment(&b.at), moment(&b.until))

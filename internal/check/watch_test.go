@@ -92,8 +92,15 @@ func TestUnmoved(t *testing.T) {
 // A 429 binds only those who can know of it, and only until its reset.
 func TestRateAllowsWhatItAllows(t *testing.T) {
 	for name, doctor := range map[string]func(*Evidence){
-		"AtTheReset":      func(e *Evidence) { e.Requests = append(e.Requests, look("proven", at(22.001), 200)) },
-		"AnotherEndpoint": func(e *Evidence) { e.Requests = append(e.Requests, Request{At: at(21), Endpoint: "list", Status: 200}) },
+		"AtTheReset": func(e *Evidence) { e.Requests = append(e.Requests, look("proven", at(22.001), 200)) },
+		"AnotherEndpoint": func(e *Evidence) {
+			e.Requests = append(e.Requests, Request{At: at(21), Endpoint: "list", Status: 200, Who: "trueup/test"})
+		},
+		"AnotherProcess": func(e *Evidence) {
+			r := look("proven", at(21), 200)
+			r.Who = "trueup/standby"
+			e.Requests = append(e.Requests, r)
+		},
 		"UnderWayAlready": func(e *Evidence) { e.Requests = append(e.Requests, look("proven", at(20.0005), 200)) },
 		"AfterAStart": func(e *Evidence) {
 			e.Starts = []time.Time{at(20.5)}

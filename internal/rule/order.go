@@ -14,6 +14,7 @@ type Standing struct {
 	Known        bool
 	Seen         int64
 	High         time.Time // zero is -infinity
+	Rewritten    bool      // a version after the first was seen
 	Hash         *int64
 	Gone         bool
 	Suspect      bool

@@ -81,7 +81,7 @@ func (f *FilePlan) decideOwner(s Settings, facts *Facts, rested map[string]strin
 	e := Evidence{
 		Mode: s.Ownership, Window: s.ClaimWindow, ByID: f.Obs.How == file.LookUp, Proof: p,
 		Reused:       p.Ticket != "" && (facts.restsElsewhere(p.Ticket, f.Obs.FileID) || rested[p.Ticket] != "" && rested[p.Ticket] != f.Obs.FileID),
-		FirstVersion: f.Obs.Snapshot.FirstVersion && !f.overtaken(), CreatedAt: f.Obs.Snapshot.CreatedAt,
+		FirstVersion: f.Obs.Snapshot.FirstVersion && !f.Was.Rewritten, CreatedAt: f.Obs.Snapshot.CreatedAt,
 	}
 	for i := range f.Events {
 		if ev := &f.Events[i].Event; claims(ev) && answers(f.Obs, f.Do, ev) {
@@ -106,11 +106,12 @@ func (f *FilePlan) decideOwner(s Settings, facts *Facts, rested map[string]strin
 	f.followOwner(k)
 }
 
-// overtaken reports an answer older than what was seen of the file before: gone back, or
-// out of a cache. Its first version is not the file's any more, and must not open claims
-// that were refused with a later one.
-func (f *FilePlan) overtaken() bool {
-	return Micros(f.Obs.Snapshot.UpdatedAt).Before(f.Was.High)
+// Rewrites reports whether it is the first to write what a version after the first says.
+// Such a file is never in its first version again: what shows it there is an answer out of
+// a cache, or a version that somebody has put back, and must not open claims that were
+// refused with a later one.
+func (f *FilePlan) Rewrites() bool {
+	return f.Obs.Present() && (f.Do.Content || f.Do.Adopt) && !f.Obs.Snapshot.FirstVersion && f.Obs.Snapshot.VersionID != nil
 }
 
 // followOwner lets the row's user_id follow the owner in the same transaction.

@@ -15,7 +15,8 @@ func itoa(n int) string { return strconv.Itoa(n) }
 // stateColumns are read of file_state, in the order scanStanding expects.
 const stateColumns = `s.file_id IS NOT NULL, coalesce(s.seen, 0), nullif(s.high, '-infinity'), s.hash, s.gone_at IS NOT NULL,
 	coalesce(s.suspect_fence, 0), s.suspect_at, s.counted_at, coalesce(s.owner, ''), coalesce(s.owner_kind, ''), s.owner_at,
-	coalesce(s.owner_event, ''), coalesce(s.claim_open, false), coalesce(s.ticket, ''), coalesce(s.flags, '{}')`
+	coalesce(s.owner_event, ''), coalesce(s.claim_open, false), coalesce(s.ticket, ''), coalesce(s.flags, '{}'),
+	coalesce(s.rewritten, false)`
 
 // readSQL reads file_state and the row of each file, and the hash of what is proposed
 // unless that is known from the first read.
@@ -43,7 +44,7 @@ func scanStanding(rows pgx.Rows) (*rule.Standing, error) {
 	var high, suspectAt, countedAt, ownerAt *time.Time
 	var kind string
 	err := rows.Scan(&s.FileID, &s.Known, &s.Seen, &high, &s.Hash, &s.Gone, &s.SuspectFence, &suspectAt, &countedAt,
-		&s.Owner.User, &kind, &ownerAt, &s.Owner.Event, &s.Owner.Open, &s.Owner.Ticket, &s.Owner.Flags,
+		&s.Owner.User, &kind, &ownerAt, &s.Owner.Event, &s.Owner.Open, &s.Owner.Ticket, &s.Owner.Flags, &s.Rewritten,
 		&s.Live, &s.LiveUser, &s.LiveHash, &s.Proposed, &s.Now)
 	if err != nil {
 		return nil, err

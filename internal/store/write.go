@@ -86,6 +86,7 @@ type states struct {
 	id                                               []string
 	moves, present, remove, nominate, clears, counts []bool
 	vouched                                          []bool // the nomination is
+	rewritten                                        []bool
 	high, ownerAt                                    []*time.Time
 	hash                                             []*int64
 	why, owner, kind                                 []string
@@ -98,7 +99,7 @@ func (s *states) add(f *rule.FilePlan) {
 	s.moves, s.remove = append(s.moves, f.Do.Moves()), append(s.remove, f.Do.Remove)
 	s.present = append(s.present, f.Obs.Present() && (f.Do.Content || f.Do.Adopt))
 	s.nominate, s.clears = append(s.nominate, f.Do.Nominate || f.Do.Doubt), append(s.clears, f.Do.Clear || f.Do.Remove)
-	s.vouched = append(s.vouched, f.Do.Nominate)
+	s.vouched, s.rewritten = append(s.vouched, f.Do.Nominate), append(s.rewritten, f.Rewrites())
 	s.counts = append(s.counts, f.Counts)
 	var high *time.Time
 	var hash *int64
@@ -129,22 +130,22 @@ func orNull[T comparable](v T) *T {
 
 func (s *states) args() []any {
 	return []any{s.id, s.moves, s.present, s.remove, s.nominate, s.clears, s.counts, s.high, s.hash, s.why,
-		s.owner, s.kind, s.ownerAt, s.ownerEvent, s.open, s.ticket, s.flags, s.vouched}
+		s.owner, s.kind, s.ownerAt, s.ownerEvent, s.open, s.ticket, s.flags, s.vouched, s.rewritten}
 }
 
 // stateInput draws one fence per line that moves. A subquery with a volatile function
 // is never flattened, so it is drawn once however often it is used.
 const stateInput = `(SELECT i.*, CASE WHEN i.moves THEN nextval('trueup.fence') END AS fence
 	FROM unnest($1::text[], $2::bool[], $3::bool[], $4::bool[], $5::bool[], $6::bool[], $7::bool[], $8::timestamptz[], $9::bigint[], $10::text[],
-		$11::text[], $12::text[], $13::timestamptz[], $14::text[], $15::bool[], $16::text[], $17::text[], $18::bool[])
+		$11::text[], $12::text[], $13::timestamptz[], $14::text[], $15::bool[], $16::text[], $17::text[], $18::bool[], $19::bool[])
 	AS i(file_id, moves, present, remove, nominate, clears, counts, high, hash, why,
-		owner, owner_kind, owner_at, owner_event, claim_open, ticket, flags, vouched)) i`
+		owner, owner_kind, owner_at, owner_event, claim_open, ticket, flags, vouched, rewritten)) i`
 
 const insertStates = `INSERT INTO trueup.file_state (file_id, seen, high, hash, gone_at, gone_why, suspect_fence, suspect_at, counted_at,
-	owner, owner_kind, owner_at, owner_event, claim_open, ticket, flags)
+	owner, owner_kind, owner_at, owner_event, claim_open, ticket, flags, rewritten)
 SELECT i.file_id, i.fence, coalesce(i.high, '-infinity'), i.hash, CASE WHEN i.remove THEN clock_timestamp() END, CASE WHEN i.remove THEN i.why END,
 	CASE WHEN i.vouched THEN i.fence WHEN i.nominate THEN 0 END, CASE WHEN i.nominate THEN clock_timestamp() END, CASE WHEN i.counts THEN clock_timestamp() END,
-	i.owner, i.owner_kind, i.owner_at, i.owner_event, i.claim_open, i.ticket, i.flags::text[]
+	i.owner, i.owner_kind, i.owner_at, i.owner_event, i.claim_open, i.ticket, i.flags::text[], i.rewritten
 FROM ` + stateInput + ` ORDER BY i.file_id COLLATE "C" ON CONFLICT (file_id) DO NOTHING`
 
 const updateStates = `UPDATE trueup.file_state s SET
@@ -157,7 +158,7 @@ const updateStates = `UPDATE trueup.file_state s SET
 	suspect_at = CASE WHEN i.nominate THEN clock_timestamp() WHEN i.clears THEN NULL ELSE s.suspect_at END,
 	counted_at = CASE WHEN i.counts THEN clock_timestamp() ELSE s.counted_at END,
 	owner = i.owner, owner_kind = i.owner_kind, owner_at = i.owner_at, owner_event = i.owner_event,
-	claim_open = i.claim_open, ticket = i.ticket, flags = i.flags::text[]
+	claim_open = i.claim_open, ticket = i.ticket, flags = i.flags::text[], rewritten = s.rewritten OR i.rewritten
 FROM ` + stateInput + ` WHERE s.file_id = i.file_id`
 
 func (w *writing) queueStates(b *pgx.Batch) {

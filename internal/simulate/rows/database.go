@@ -95,6 +95,7 @@ type state struct {
 	high         time.Time // zero is -infinity
 	hash         *int64
 	goneAt       time.Time
+	rewritten    bool
 	goneWhy      string
 	suspectFence int64
 	suspectAt    time.Time
@@ -283,7 +284,7 @@ func (db *Database) standing(id string, proposed *file.Snapshot) *rule.Standing 
 	if s := db.states[id]; s != nil {
 		st.Known, st.Seen, st.High, st.Hash, st.Gone = true, s.seen, s.high, s.hash, s.gone()
 		st.Suspect, st.SuspectFence, st.SuspectAt, st.CountedAt = s.suspect(), s.suspectFence, s.suspectAt, s.countedAt
-		st.Owner = s.owner
+		st.Rewritten, st.Owner = s.rewritten, s.owner
 		st.Owner.Flags = slices.Clone(s.owner.Flags)
 	}
 	if r := db.rows[id]; r != nil {

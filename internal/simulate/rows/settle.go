@@ -263,6 +263,7 @@ func (db *Database) writeState(s *state, f *rule.FilePlan) {
 		hash := f.Was.Proposed
 		s.hash, s.goneAt, s.goneWhy = &hash, time.Time{}, ""
 	}
+	s.rewritten = s.rewritten || f.Rewrites()
 	if f.Do.Remove {
 		s.hash, s.goneAt, s.goneWhy = nil, now(), string(f.Do.Reason)
 	}

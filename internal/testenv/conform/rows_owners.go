@@ -10,13 +10,15 @@ import (
 
 func ownerCases() map[string]func(*rows) {
 	return map[string]func(*rows){
-		"Owner_TheEarliestClaimWinsAcrossCalls": (*rows).earliest,
-		"Owner_ATicketProves":                   (*rows).proves,
-		"Owner_AssignedForGood":                 (*rows).assigned,
-		"Owner_SignedModeHearsNoClaims":         (*rows).signed,
-		"Owner_ClaimsNeedAFreshFile":            (*rows).fresh,
-		"Owner_PoisonClaimsNothing":             (*rows).poisoned,
-		"Owner_AnOldAnswerOpensNoClaims":        (*rows).overtaken,
+		"Owner_TheEarliestClaimWinsAcrossCalls":    (*rows).earliest,
+		"Owner_ATicketProves":                      (*rows).proves,
+		"Owner_AssignedForGood":                    (*rows).assigned,
+		"Owner_SignedModeHearsNoClaims":            (*rows).signed,
+		"Owner_ClaimsNeedAFreshFile":               (*rows).fresh,
+		"Owner_PoisonClaimsNothing":                (*rows).poisoned,
+		"Owner_AnOldAnswerOpensNoClaims":           (*rows).overtaken,
+		"Owner_AnOldAnswerOfTheFirstVersionProves": (*rows).moved,
+		"Owner_NoVersionIsNotAnother":              (*rows).unversioned,
 	}
 }
 
@@ -102,6 +104,26 @@ func (r *rows) poisoned() {
 	r.see(r.report("f", "bob"), r.look("f", snapshot("f", 0)), file.Applied, file.ReasonOwner)
 	e := r.replayed(r.job(event.Job{Verb: event.JobReplay}), 1)[0]
 	r.see(event.Pending{Event: e}, r.look("f", snapshot("f", 0)), file.Applied, file.ReasonOwner)
+	r.holds("f=ann")
+}
+
+// moved: a file was changed and is in its first version still; an answer from before the
+// change proves a report no less than one from after it.
+func (r *rows) moved() {
+	r.see(r.webhook("f"), r.look("f", snapshot("f", 1)), file.Applied, file.ReasonAdded)
+	got := r.see(r.report("f", "ann"), r.look("f", snapshot("f", 0)), file.Applied, file.ReasonRegressed)
+	r.same("claim", got.Claim, file.ClaimHeld)
+	r.holds("f=ann")
+}
+
+// unversioned: an answer that tells no version does not say that there was another.
+func (r *rows) unversioned() {
+	bare := snapshot("f", 1)
+	bare.FirstVersion, bare.VersionID = false, nil
+	got := r.see(r.report("f", "ann"), r.look("f", bare), file.Applied, file.ReasonAdded)
+	r.same("no first version", got.Claim, file.ClaimRefused)
+	got = r.see(r.report("f", "ann"), r.look("f", snapshot("f", 2)), file.Applied, file.ReasonRaised)
+	r.same("the first", got.Claim, file.ClaimHeld)
 	r.holds("f=ann")
 }
 
