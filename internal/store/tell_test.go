@@ -113,7 +113,7 @@ func TestStatus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Turn != r.turn || got.Schema != 4 || !got.Paused.Paused || got.Paused.By != "op2" || got.Retries.Count != 1 || got.Retries.NextDue.IsZero() ||
+	if got.Turn != r.turn || got.Schema != 5 || !got.Paused.Paused || got.Paused.By != "op2" || got.Retries.Count != 1 || got.Retries.NextDue.IsZero() ||
 		got.LiveRows != 1 || got.Fuse.Latched || len(got.Columns) != 16 {
 		t.Errorf("status %+v", got)
 	}
