@@ -106,7 +106,7 @@ func (f *FilePlan) decideOwner(s Settings, facts *Facts, rested map[string]strin
 	f.followOwner(k)
 }
 
-// Rewrites reports whether it is the first to write what a version after the first says.
+// Rewrites reports whether it writes what a version after the first says.
 // Such a file is never in its first version again: what shows it there is an answer out of
 // a cache, or a version that somebody has put back, and must not open claims that were
 // refused with a later one.
